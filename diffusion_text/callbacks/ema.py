@@ -1,0 +1,20 @@
+"""The exponential moving average's rate."""
+
+import torch
+from torch import Tensor
+
+
+class WarmEMA:
+    """An averaging function for Lightning's WeightAveraging: decay min(`decay`, (1 + n) / (10 + n)) at update n.
+
+    A fixed decay of 0.9999 would leave a short run with its initial weights.
+    """
+
+    def __init__(self, decay: float = 0.9999):
+        if not 0 <= decay < 1:
+            raise ValueError(f"the EMA's decay must lie in [0, 1), not {decay}")
+        self.decay = decay
+
+    def __call__(self, average: Tensor, current: Tensor, num_averaged: Tensor) -> Tensor:
+        decay = torch.clamp((1 + num_averaged) / (10 + num_averaged), max=self.decay)
+        return torch.lerp(current, average, decay.to(average))

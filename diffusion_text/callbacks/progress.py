@@ -1,0 +1,39 @@
+"""A bar where someone watches, lines where nobody does."""
+
+import logging
+import sys
+import time
+
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+log = logging.getLogger(__name__)
+
+
+class ProgressLines(ProgressBar):
+    """The progress bar's figures as lines of the log, one for every ten steps that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.since: tuple[float, int] | None = None
+
+    def disable(self) -> None:
+        """Lightning calls this on every rank but the first."""
+
+    def on_train_start(self, trainer, pl_module):
+        self.since = (time.monotonic(), trainer.global_step)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        step, every = trainer.global_step, 10 * trainer.log_every_n_steps
+        if not trainer.is_global_zero or step % every or step == self.since[1]:
+            return
+        rate = (step - self.since[1]) / (time.monotonic() - self.since[0])
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in self.get_metrics(trainer, pl_module).items())
+        log.info("Step %d of %s, %.1f it/s  %s", step, trainer.max_steps, rate, figures)
+
+    def get_metrics(self, trainer, pl_module):
+        return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if isinstance(v, float)}
+
+
+def progress_bar() -> ProgressBar:
+    """Rich's bar on a terminal, lines elsewhere."""
+    return RichProgressBar() if sys.stdout.isatty() else ProgressLines()

@@ -1,0 +1,313 @@
+"""From a corpus to batches: paragraphs, splits, tokens, latents.
+
+A corpus is a sequence of paragraphs. Its splits are contiguous stretches of it, so no text of one overlaps a text of
+another. Consecutive paragraphs are packed into texts of at most `length` tokens, `<s>` and `</s>` included; a longer
+paragraph is cut. Tokens, and latents where a text space encodes ahead of training, are memory-mapped from a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler
+
+from diffusion_text.cache import cached_directory
+from diffusion_text.errors import UserError
+from diffusion_text.hub import prepare_hub
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+Lines = Iterable[str]
+SPLITS = ("train", "validation", "test")
+PARAGRAPH_LIMIT = 2_000  # characters; bounds memory where no blank line comes
+LINE_LIMIT = 10_000
+STATISTICS_FILE = "statistics.safetensors"
+
+
+class Encoder(Protocol):
+    """Whatever turns tokens into latents ahead of training."""
+
+    dim: int
+    fingerprint: str
+
+    def encode_raw(self, tokens: Tensor, mask: Tensor) -> Tensor: ...
+
+
+class TextDataModule(LightningDataModule, ABC):
+    """A corpus in three splits. Subclasses say where its lines come from: `lines(split)`, or `all_lines()`.
+
+    `prepare` gives it a tokenizer, and an encoder where texts are to be encoded once and cached.
+    """
+
+    def __init__(
+        self,
+        cache_dir: str,
+        length: int = 64,
+        batch_size: int = 32,
+        seed: int = 0,
+        dir: str | None = None,
+        num_workers: int = 0,
+    ):
+        super().__init__()
+        if length < 4:
+            raise ValueError(f"data.length must be at least 4 tokens, not {length}")
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size must be at least 1, not {batch_size}")
+        self.cache_dir, self.length, self.batch_size = cache_dir, length, batch_size
+        self.seed, self.dir, self.num_workers = seed, None if dir is None else Path(dir), num_workers
+
+    @abstractmethod
+    def lines(self, split: str) -> Lines:
+        """The split's lines, read anew at each call. Blank lines part paragraphs."""
+
+    def paragraphs(self, split: str) -> Iterator[str]:
+        """The split's paragraphs in order."""
+        return paragraphs(self.lines(split))
+
+    @cached_property
+    def digest(self) -> str:
+        """A fingerprint of the corpus's content; refuses one that has nothing to train on."""
+        digest = hashlib.sha256()
+        for split in SPLITS:
+            size = 0
+            for paragraph in self.paragraphs(split):
+                size += len(paragraph)
+                digest.update(paragraph.encode() + b"\0")
+            if size < 200:
+                raise UserError(
+                    f"the corpus is too small: its {split} split has {size} characters and needs at least 200; "
+                    "give more text, or use data=python_docs"
+                )
+            digest.update(split.encode())
+        return digest.hexdigest()[:16]
+
+    def tokens(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Dataset]:
+        """The texts of every split as token ids, from the cache."""
+        import datasets
+
+        features = datasets.Features(tokens=datasets.List(datasets.Value("int32")))
+
+        def build(directory: Path) -> None:
+            for split in SPLITS:
+                texts = pack(self.paragraphs(split), tokenizer, self.length)
+                dataset = datasets.Dataset.from_generator(
+                    lambda texts=texts: ({"tokens": text} for text in texts),
+                    features=features,
+                    cache_dir=str(directory / "building"),
+                    fingerprint=split,
+                )
+                dataset.save_to_disk(directory / split)
+            shutil.rmtree(directory / "building")
+
+        return self._cached("tokens", self._tokens_key(tokenizer), build)
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase, encoder: Encoder | None = None) -> None:
+        """Tokenise, and encode where there is an encoder. Afterwards the loaders work."""
+        self.pad_token_id = tokenizer.pad_token_id
+        self.splits = self.tokens(tokenizer)
+        if encoder is not None:
+            key = self._tokens_key(tokenizer) | {"encoder": encoder.fingerprint}
+            self.splits = self._cached("latents", key, partial(self._encode, encoder))
+            self.statistics = load_file(self.directory / STATISTICS_FILE)
+
+    def _encode(self, encoder: Encoder, directory: Path) -> None:
+        """Write every split with the latents of its tokens, in float16."""
+        import datasets
+
+        features = datasets.Features(
+            tokens=datasets.List(datasets.Value("int32")), latents=datasets.Array2D((None, encoder.dim), "float16")
+        )
+
+        def encode(batch: dict) -> dict:
+            tokens, mask = pad(batch["tokens"], self.pad_token_id)
+            latents = encoder.encode_raw(tokens, mask).half().cpu().numpy()
+            return {"latents": [text[: len(ids)] for text, ids in zip(latents, batch["tokens"], strict=True)]}
+
+        moments = LatentMoments(encoder.dim, self.length)
+        for split, dataset in self.splits.items():
+            building = directory / "building.arrow"
+            encoded = dataset.map(
+                encode, batched=True, batch_size=64, features=features, cache_file_name=str(building),
+                desc=f"Encoding the {split} split", load_from_cache_file=False, new_fingerprint=split,
+            )  # fmt: skip
+            encoded.save_to_disk(directory / split)
+            building.unlink()
+        for batch in datasets.load_from_disk(directory / "train").with_format("numpy").iter(256):
+            moments.add(batch["latents"])
+        save_file(moments.statistics(), directory / STATISTICS_FILE)
+
+    def _tokens_key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+        return {"corpus": self.digest, "tokenizer": tokenizer_digest(tokenizer), "length": self.length}
+
+    def _cached(self, kind: str, key: dict[str, object], build: Callable[[Path], None]) -> dict[str, Dataset]:
+        import datasets
+
+        self.directory = cached_directory(self.cache_dir, kind, key, [__file__], build)
+        return {split: datasets.load_from_disk(self.directory / split).with_format("torch") for split in SPLITS}
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled; the order follows from (seed, epoch) alone."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader("validation", shuffle=False)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader("test", shuffle=False)
+
+    def _loader(self, split: str, shuffle: bool) -> DataLoader:
+        ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        dataset = self.splits[split]
+        sampler = DistributedSampler(dataset, ranks, rank, shuffle=shuffle, seed=self.seed)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            collate_fn=self.collate,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=shuffle and len(dataset) >= self.batch_size,
+        )
+
+    def collate(self, texts: list[dict]) -> dict[str, Tensor]:
+        """Pad to the longest text: `tokens` and `mask` `(batch, length)`, `latents` `(batch, length, dim)`."""
+        tokens, mask = pad([text["tokens"] for text in texts], self.pad_token_id)
+        batch = {"tokens": tokens, "mask": mask}
+        if "latents" in texts[0]:
+            batch["latents"] = torch.nn.utils.rnn.pad_sequence(
+                [text["latents"].float() for text in texts], batch_first=True
+            )
+        return batch
+
+
+class LatentMoments:
+    """Mean and covariance over real tokens, and the distribution of lengths, gathered in one pass in float64."""
+
+    def __init__(self, dim: int, length: int):
+        self.count = 0
+        self.sum, self.outer = np.zeros(dim), np.zeros((dim, dim))
+        self.length_counts = np.zeros(length + 1, dtype=np.int64)
+
+    def add(self, texts: Sequence[np.ndarray]) -> None:
+        """Add texts of shape `(length, dim)`, without padding."""
+        tokens = np.concatenate(list(texts)).astype(np.float64)
+        self.count += len(tokens)
+        self.sum += tokens.sum(0)
+        self.outer += tokens.T @ tokens
+        self.length_counts += np.bincount([len(text) for text in texts], minlength=len(self.length_counts))
+
+    def statistics(self) -> dict[str, Tensor]:
+        """`mean` `(dim,)`, `covariance` `(dim, dim)`, `length_counts` `(length + 1,)`."""
+        mean = self.sum / self.count
+        covariance = self.outer / self.count - np.outer(mean, mean)
+        return {
+            "mean": torch.from_numpy(mean),
+            "covariance": torch.from_numpy(covariance),
+            "length_counts": torch.from_numpy(self.length_counts),
+        }
+
+
+def pad(texts: list[Tensor], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Token ids `(batch, length)` and the mask of real ones."""
+    tokens = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad_token_id).long()
+    lengths = torch.tensor([len(text) for text in texts])
+    return tokens, torch.arange(tokens.shape[1]) < lengths[:, None]
+
+
+def paragraphs(lines: Lines) -> Iterator[str]:
+    """Runs of lines between blank ones; a run is also ended once it exceeds PARAGRAPH_LIMIT characters."""
+    block: list[str] = []
+    size = 0
+    for line in lines:
+        line = line.strip()
+        if block and (not line or size > PARAGRAPH_LIMIT):
+            yield "\n".join(block)
+            block, size = [], 0
+        if line:
+            block.append(line)
+            size += len(line)
+    if block:
+        yield "\n".join(block)
+
+
+def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> Iterator[list[int]]:
+    """Consecutive paragraphs, joined by a blank line, in texts of at most `length` tokens with `<s>` and `</s>`."""
+
+    def finish(ids: list[int]) -> list[int]:
+        return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+
+    room = length - 2
+    blank_line = tokenizer("\n\n", add_special_tokens=False).input_ids
+    current: list[int] = []
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        if current and len(current) + len(blank_line) + len(ids) <= room:
+            current += blank_line + ids
+            continue
+        if current:
+            yield finish(current)
+        for start in range(0, len(ids) - room, room):
+            yield finish(ids[start : start + room])
+        current = ids[max(0, (len(ids) - 1) // room) * room :]
+    if current:
+        yield finish(current)
+
+
+def split_by_position(read: Callable[[], Lines], split: str) -> Iterator[str]:
+    """The usual contiguous 90 % / 5 % / 5 % of a corpus by characters, cut between lines."""
+    total = sum(len(line) for line in read())
+    first, last = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}[split]
+    position = 0
+    for line in read():
+        if first * total <= position < last * total:
+            yield line
+        position += len(line)
+
+
+def read_lines(file: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file; lines beyond LINE_LIMIT characters are cut, so that memory is bounded."""
+    try:
+        with file.open(encoding="utf-8") as stream:
+            for line in iter(lambda: stream.readline(LINE_LIMIT), ""):
+                if "\0" in line:
+                    raise UserError(f"{file} is not text but binary; leave it out of data.dir")
+                yield line
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text (byte {error.start}); convert it, or leave it out of data.dir") from error
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A fingerprint of what a tokenizer does."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
+
+
+def hub_lines(repository: str, name: str | None, revision: str | None, group: str, split: str) -> Iterator[str]:
+    """The lines of a text corpus on the hub, `text` column; one clear line where it cannot be had."""
+    import datasets
+
+    online = prepare_hub()
+    try:
+        dataset = datasets.load_dataset(repository, name, revision=revision, split=split)
+    except OSError as error:
+        reason = "the Hugging Face hub cannot be reached" if not online else str(error).splitlines()[0]
+        raise UserError(
+            f"{repository} is not to be had ({reason}): give a local copy with data={group} data.dir=PATH, "
+            "or train offline with data=python_docs"
+        ) from error
+    for row in dataset:
+        yield from row["text"].splitlines(keepends=True) or ["\n"]

@@ -1,0 +1,1 @@
+"""What a run is held against, and what tells a wrong idea early."""

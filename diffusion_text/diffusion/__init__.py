@@ -1,0 +1,1 @@
+"""The mathematics: no networks, no text, no Lightning."""

@@ -1,0 +1,145 @@
+"""From noise to data: the one reverse loop, and a step for each sampler.
+
+A sampler sees the network only as `predict_x0(x_t, t, x_0_previous)`; strides may be of any length.
+
+(1) DDPM   x_s ~ q(x_s | x_t, x̂_0)                                                     Ho et al. 2020, algorithm 2
+(2) DDIM   x_s = alpha_s·x̂_0 + √(sigma_s² − (η·std)²)·ε̂ + η·std·z                      Song et al. 2021, eq. 12
+           with std that of q(x_s | x_t, x_0); η = 0 is deterministic, η = 1 has DDPM's noise
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusion_text.diffusion.gaussian import noise_from, per_text, posterior
+from diffusion_text.diffusion.schedules import NoiseSchedule
+from diffusion_text.shapes import Latents
+
+PredictX0 = Callable[[Latents, Tensor, Latents | None], Latents]
+
+
+class ReverseStep(NamedTuple):
+    """One network evaluation of a reverse run: at time `t`, the state `x_t` was taken for `x_0`; then `x_s`."""
+
+    t: Tensor
+    s: Tensor
+    x_t: Latents
+    x_0: Latents
+    x_s: Latents
+
+
+class Sampler(ABC):
+    """`num_steps` steps from t = 1 (or a later start) to 0.
+
+    `clip` bounds every element of x̂_0, in standard deviations of the data; null leaves it unbounded, and then
+    epsilon-prediction blows up at the first step, where x̂_0 is an error divided by a tiny alpha.
+
+    `spacing` says in what the steps are even: `angle`, arccos(alpha), which suits every schedule, or `time`, as
+    published; on the sqrt schedule even times leap over most of the signal in the last step (50 DDIM steps then
+    leave a standard deviation of 0.39 where 0.5 is right, against 0.48).
+    """
+
+    def __init__(self, num_steps: int = 50, clip: float | None = 8.0, spacing: str = "angle"):
+        if num_steps < 1:
+            raise ValueError(f"a sampler needs at least one step, not {num_steps}")
+        if clip is not None and clip <= 0:
+            raise ValueError(f"clip must be above 0 or null, not {clip}")
+        if spacing not in ("angle", "time"):
+            raise ValueError(f"spacing must be angle or time, not {spacing}")
+        self.num_steps, self.clip, self.spacing = num_steps, clip, spacing
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations that one sample costs."""
+        return self.num_steps
+
+    def times(self, schedule: NoiseSchedule, start: float = 1.0) -> Float[Tensor, "num_steps+1"]:
+        """The times that a reverse run visits, from `start` down to 0 (float64)."""
+        times = torch.linspace(start, 0.0, self.num_steps + 1, dtype=torch.float64)
+        if self.spacing == "angle":
+            first, last = schedule.alpha_sigma(times[[0, -1]])[0].arccos().tolist()
+            angles = torch.linspace(first, last, self.num_steps + 1, dtype=torch.float64)
+            times[1:-1] = schedule.time_at(angles.cos())[1:-1]
+        return times
+
+    @abstractmethod
+    def step(
+        self,
+        x_t: Latents,
+        t: Tensor,
+        s: Tensor,
+        predict_x0: Callable[[Latents, Tensor], Latents],
+        schedule: NoiseSchedule,
+        generator: torch.Generator,
+    ) -> Latents:
+        """x_s from x_t, for scalar times s < t at any stride."""
+
+    def reverse(
+        self,
+        x_t: Latents,
+        predict_x0: PredictX0,
+        schedule: NoiseSchedule,
+        generator: torch.Generator,
+        start: float = 1.0,
+    ) -> Iterator[ReverseStep]:
+        """Walk from `x_t` at time `start` to 0; each network evaluation is yielded, the last `x_s` is the sample."""
+        x_0 = None
+        times = self.times(schedule, start)
+
+        def clipped(x: Latents, time: Tensor) -> Latents:
+            nonlocal x_0
+            x_0 = predict_x0(x, time.to(x).expand(len(x)), x_0)
+            if self.clip is not None:
+                x_0 = x_0.clamp(-self.clip, self.clip)
+            return x_0
+
+        for t, s in zip(times[:-1], times[1:], strict=True):
+            x_s = self.step(x_t, t, s, clipped, schedule, generator)
+            assert x_0 is not None
+            yield ReverseStep(t, s, x_t, x_0, x_s)
+            x_t = x_s
+
+
+def levels(schedule: NoiseSchedule, time: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha and sigma at one time, shaped to multiply latents."""
+    alpha, sigma = schedule.alpha_sigma(time)
+    return per_text(alpha).to(like), per_text(sigma).to(like)
+
+
+def draw_like(x: Latents, generator: torch.Generator) -> Latents:
+    """Standard normal noise, drawn on the generator's device, so that a seed means the same on every machine."""
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device).to(x.device)
+
+
+class DDPMSampler(Sampler):
+    """Ancestral sampling: equation (1)."""
+
+    def step(self, x_t, t, s, predict_x0, schedule, generator):
+        x_0 = predict_x0(x_t, t)
+        mean, std = posterior(x_t, x_0, *levels(schedule, t, x_t), *levels(schedule, s, x_t))
+        return mean + std * draw_like(x_t, generator)
+
+
+class DDIMSampler(Sampler):
+    """Equation (2)."""
+
+    def __init__(
+        self, num_steps: int = 50, clip: float | None = 8.0, spacing: str = "angle", eta: float = 0.0
+    ):
+        super().__init__(num_steps, clip, spacing)
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta must lie in [0, 1], not {eta}")
+        self.eta = eta
+
+    def step(self, x_t, t, s, predict_x0, schedule, generator):
+        x_0 = predict_x0(x_t, t)
+        alpha_t, sigma_t = levels(schedule, t, x_t)
+        alpha_s, sigma_s = levels(schedule, s, x_t)
+        std = self.eta * posterior(x_t, x_0, alpha_t, sigma_t, alpha_s, sigma_s)[1]
+        noise = noise_from(x_t, x_0, alpha_t, sigma_t)
+        x_s = alpha_s * x_0 + (sigma_s**2 - std**2).clamp(min=0).sqrt() * noise
+        return x_s + std * draw_like(x_t, generator) if self.eta else x_s

@@ -1,0 +1,104 @@
+"""Noise schedules: how much of the data is left at time t.
+
+x_t = alpha·x_0 + sigma·noise,  alpha = √ᾱ,  sigma = √(1 − ᾱ)                     (variance preserving)
+
+(1) linear          ᾱ(i/T) = Π_{j≤i} (1 − β_j),  β from β_1 to β_T                 Ho et al. 2020, §4
+(2) cosine          ᾱ(t) = cos²(π/2·(t + s)/(1 + s)) / cos²(π/2·s/(1 + s))          Nichol & Dhariwal 2021, eq. 17
+(3) sqrt            ᾱ(t) = (1 − √(t + s)) / (1 − √s)                               Li et al. 2022, appendix A
+(4) log-SNR-linear  log SNR(t) = (1 − t)·max + t·min,  ᾱ = sigmoid(log SNR)        Kingma et al. 2021, appendix
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ALPHA_BAR_FLOOR = 1e-12  # a schedule may end in pure noise, but a division by alpha stays finite
+
+
+class NoiseSchedule(ABC):
+    """A function from time to signal and noise levels. A new schedule writes `alpha_bar` and nothing else."""
+
+    @abstractmethod
+    def alpha_bar(self, t: Float[Tensor, "*times"]) -> Float[Tensor, "*times"]:
+        """ᾱ at float64 times in [0, 1], falling from about 1 to about 0."""
+
+    def alpha_sigma(self, t: Float[Tensor, "*times"]) -> tuple[Float[Tensor, "*times"], Float[Tensor, "*times"]]:
+        """Signal level alpha and noise level sigma at `t`; computed in float64, returned in `t`'s precision."""
+        alpha_bar = self._clamped(t)
+        return alpha_bar.sqrt().to(t.dtype), (1 - alpha_bar).sqrt().to(t.dtype)
+
+    def log_snr(self, t: Float[Tensor, "*times"]) -> Float[Tensor, "*times"]:
+        """log(alpha² / sigma²) at `t`; +inf where nothing has been noised yet."""
+        return torch.logit(self._clamped(t)).to(t.dtype)
+
+    def time_at(self, alpha: Float[Tensor, "*levels"]) -> Float[Tensor, "*levels"]:
+        """The time in [0, 1] at which the signal level is `alpha` (float64): the inverse of `alpha_sigma`, by bisection."""
+        early, late = torch.zeros_like(alpha), torch.ones_like(alpha)
+        for _ in range(60):
+            middle = (early + late) / 2
+            above = self.alpha_sigma(middle)[0] > alpha
+            early, late = torch.where(above, middle, early), torch.where(above, late, middle)
+        return (early + late) / 2
+
+    def _clamped(self, t: Float[Tensor, "*times"]) -> Float[Tensor, "*times"]:
+        return self.alpha_bar(t.double()).clamp(ALPHA_BAR_FLOOR, 1.0)
+
+
+class LinearSchedule(NoiseSchedule):
+    """Equation (1): `num_steps` betas rise linearly; between the steps log ᾱ is interpolated."""
+
+    def __init__(self, beta_start: float = 1e-4, beta_end: float = 0.02, num_steps: int = 1000):
+        if not 0 < beta_start <= beta_end < 1:
+            raise ValueError(f"betas must satisfy 0 < beta_start <= beta_end < 1, not {beta_start} and {beta_end}")
+        if num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, not {num_steps}")
+        betas = torch.linspace(beta_start, beta_end, num_steps, dtype=torch.float64)
+        self.log_alpha_bars = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0)])
+
+    def alpha_bar(self, t):
+        table = self.log_alpha_bars.to(t.device)
+        position = t * (len(table) - 1)
+        below = position.floor().long().clamp(0, len(table) - 2)
+        return torch.lerp(table[below], table[below + 1], position - below).exp()
+
+
+class CosineSchedule(NoiseSchedule):
+    """Equation (2)."""
+
+    def __init__(self, s: float = 0.008):
+        if not 0 <= s < 1:
+            raise ValueError(f"the cosine schedule's offset s must lie in [0, 1), not {s}")
+        self.s = s
+
+    def alpha_bar(self, t):
+        def squared_cosine(time):
+            return torch.cos(math.pi / 2 * (time + self.s) / (1 + self.s)) ** 2
+
+        return squared_cosine(t) / squared_cosine(torch.zeros_like(t))
+
+
+class SqrtSchedule(NoiseSchedule):
+    """Equation (3): as in Diffusion-LM's code, where ᾱ(0) = 1. The printed formula lacks the division."""
+
+    def __init__(self, s: float = 1e-4):
+        if not 0 <= s < 1:
+            raise ValueError(f"the sqrt schedule's offset s must lie in [0, 1), not {s}")
+        self.s = s
+
+    def alpha_bar(self, t):
+        return (1 - torch.sqrt(t + self.s)) / (1 - math.sqrt(self.s))
+
+
+class LogSNRLinearSchedule(NoiseSchedule):
+    """Equation (4): every factor of signal-to-noise ratio gets the same share of time."""
+
+    def __init__(self, log_snr_max: float = 10.0, log_snr_min: float = -10.0):
+        if not log_snr_min < log_snr_max:
+            raise ValueError(f"log_snr_min must be below log_snr_max, not {log_snr_min} and {log_snr_max}")
+        self.log_snr_max, self.log_snr_min = log_snr_max, log_snr_min
+
+    def alpha_bar(self, t):
+        return torch.sigmoid((1 - t) * self.log_snr_max + t * self.log_snr_min)

@@ -1,0 +1,92 @@
+"""Running an entry point: a user's mistake is one line and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from diffusion_text.errors import UserError
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a Hydra main function; print a user's mistake without a traceback."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve each other on a busy machine
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of ending in Hydra
+    try:
+        sys.argv = resumed(sys.argv)
+        main()
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        if error.filename is None or not str(error.filename).startswith(("outputs", "/", ".")):
+            raise
+        fail(f"cannot write {error.filename}: {error.strerror}; choose another hydra.run.dir")
+    except Exception as error:
+        if not type(error).__module__.startswith(("hydra.", "omegaconf.")):
+            raise
+        fail(explain(error))
+
+
+def fail(message: str) -> None:
+    """End with one line and exit code 2."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def resumed(argv: list[str]) -> list[str]:
+    """With `resume=RUN`: that run's own overrides first, in that run's directory, then whatever is new."""
+    runs = [argument.partition("=")[2] for argument in argv[1:] if argument.startswith("resume=")]
+    if not runs or runs[-1] in ("", "null"):
+        return argv
+    directory = Path(runs[-1])
+    overrides = directory / ".hydra" / "overrides.yaml"
+    if not overrides.is_file():
+        raise UserError(f"resume={directory} is no run: it has no .hydra/overrides.yaml; runs lie in outputs/DATE/TIME-NAME")
+    from omegaconf import OmegaConf
+
+    earlier = [override for override in OmegaConf.load(overrides) if not override.startswith("resume=")]
+    return [argv[0], *earlier, *argv[1:], f"hydra.run.dir={directory}"]
+
+
+def explain(error: Exception) -> str:
+    """Hydra's and OmegaConf's complaint about an override in one line, with the nearest name that exists."""
+    message = str(error)
+    if choice := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
+        group, option = choice.groups()
+        options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        return f"{group}={option}: there is no such option{nearest(option, options)}; there are {', '.join(options)}"
+    if key := re.search(r"Could not override '([^'@]+)", message) or re.search(r"full_key: (\S+)", message):
+        name = key.group(1)
+        return f"{name}: there is no such setting{nearest(name, settings())}; python train.py --cfg job shows them all"
+    return message.splitlines()[0]
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """', did you mean X?' where one name is close."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def settings() -> list[str]:
+    """Groups and dotted names of every value in the default configuration."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import DictConfig
+
+    def dotted(node: DictConfig, prefix: str = "") -> list[str]:
+        names = []
+        for key in node:
+            value = node._get_node(key)
+            names += dotted(value, f"{prefix}{key}.") if isinstance(value, DictConfig) else [f"{prefix}{key}"]
+        return names
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        names = [name for name in dotted(compose("train")) + dotted(compose("sample")) if "_target_" not in name]
+    return names + sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())

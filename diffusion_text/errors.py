@@ -1,0 +1,8 @@
+"""What a user can set right."""
+
+
+class UserError(ValueError):
+    """A mistake in what the user asked for. The message is one line and says what to do.
+
+    The entry points print it without a traceback and exit with code 2.
+    """

@@ -1,0 +1,1 @@
+"""torchmetrics: how well noise and x_0 are predicted."""

@@ -1,0 +1,47 @@
+"""Cosine similarity and magnitude ratio of predicted to true noise, and of predicted to true x_0, by time."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from diffusion_text.diffusion.losses import cosine_similarity, magnitude_ratio
+from diffusion_text.shapes import Latents, Mask, Times
+
+QUANTITIES = ("noise_cosine", "noise_magnitude", "x0_cosine", "x0_magnitude")
+NUM_BINS = 10
+
+
+class NoisePrediction(Metric):
+    """Means over texts in ten time bins, and overall as the mean of the bins that have any.
+
+    A text counts as one vector of its real tokens' elements. The overall figures therefore do not depend on how t
+    was drawn. Where nothing has been noised yet there is no noise to compare: t = 0 should not be passed.
+    """
+
+    full_state_update = False
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(len(QUANTITIES), NUM_BINS), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(NUM_BINS), dist_reduce_fx="sum")
+
+    def update(
+        self, noise_hat: Latents, noise: Latents, x_0_hat: Latents, x_0: Latents, t: Times, mask: Mask
+    ) -> None:
+        """Add texts with their predicted and true noise and x_0."""
+        bins = (t * NUM_BINS).long().clamp(0, NUM_BINS - 1)
+        pairs = ((noise_hat, noise), (x_0_hat, x_0))
+        values = [compare(*pair, mask) for pair in pairs for compare in (cosine_similarity, magnitude_ratio)]
+        self.sums.index_add_(1, bins, torch.stack(values))
+        self.counts.index_add_(0, bins, torch.ones_like(t))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Each quantity's overall figure, `noise_cosine` and so on, and its ten bins, `noise_cosine_bins` `(10,)`.
+
+        Bins that have no text are NaN.
+        """
+        bins = self.sums / self.counts
+        overall = {name: values.nanmean() for name, values in zip(QUANTITIES, bins, strict=True)}
+        return overall | {f"{name}_bins": values for name, values in zip(QUANTITIES, bins, strict=True)}

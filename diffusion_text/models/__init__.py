@@ -1,0 +1,1 @@
+"""LightningModules: the only place where the parts meet."""

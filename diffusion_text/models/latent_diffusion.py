@@ -1,0 +1,25 @@
+"""The latent route: diffusion over a frozen autoencoder's latents."""
+
+from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.text_spaces.bart import BartSpace
+
+
+class LatentDiffusion(TextDiffusion):
+    """Only the denoiser is trained. Batches bring `latents`, raw from the encoder and cached."""
+
+    text_space: BartSpace
+
+    def set_statistics(self, mean, covariance, length_counts) -> None:
+        """Take over the training split's latent mean `(dim,)`, covariance `(dim, dim)` and length distribution."""
+        self.text_space.set_statistics(mean, covariance)
+        self.linear.set_covariance(self.text_space.correlation)
+        self.length_counts.copy_(length_counts)
+
+    def encode_batch(self, batch):
+        return self.text_space.standardize(batch["latents"])
+
+    def losses(self, noisy, output):
+        target = self.prediction.target(noisy.x_0, noisy.noise, noisy.alpha, noisy.sigma)
+        per_text = self.loss(output, target, noisy.mask)
+        weights = self.weighting(noisy.alpha, noisy.sigma, self.prediction)
+        return {"loss": (weights * per_text).mean()}

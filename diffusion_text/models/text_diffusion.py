@@ -1,0 +1,226 @@
+"""What both routes share: training, evaluating and generating with a denoiser."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from diffusion_text.denoisers.base import Denoiser
+from diffusion_text.diagnostics.references import Estimate, LinearPredictor, do_nothing
+from diffusion_text.diffusion.gaussian import Level, corrupt, noise_from, per_text
+from diffusion_text.diffusion.losses import Loss, Weighting
+from diffusion_text.diffusion.predictions import EpsilonPrediction, Prediction
+from diffusion_text.diffusion.samplers import ReverseStep, Sampler, draw_like
+from diffusion_text.diffusion.schedules import NoiseSchedule
+from diffusion_text.diffusion.time_sampling import TimeSampling
+from diffusion_text.metrics.noise_prediction import NoisePrediction
+from diffusion_text.shapes import Latents, Mask, Times, Tokens
+from diffusion_text.text_spaces.base import TextSpace
+
+Batch = dict[str, Tensor]
+PREDICTORS = ("model", "do_nothing", "linear")
+
+
+class Noisy(NamedTuple):
+    """A batch part-way into noise."""
+
+    x_0: Latents
+    noise: Latents
+    x_t: Latents
+    t: Times
+    alpha: Level
+    sigma: Level
+    mask: Mask
+
+
+class TextDiffusion(LightningModule, ABC):
+    """A denoiser in a text space. Routes differ in `encode_batch` and `losses`.
+
+    `linear_path` adds what the best linear predictor would output to the denoiser's output, so that the denoiser
+    learns only what is left; it is Karras et al.'s skip connection (2022, eq. 7) with the latents' covariance in the
+    place of their variance. Null: for every prediction but epsilon, which the original line predicted bare.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        text_space: TextSpace,
+        schedule: NoiseSchedule,
+        prediction: Prediction,
+        loss: Loss,
+        weighting: Weighting,
+        time_sampling: TimeSampling,
+        linear_path: bool | None = None,
+        self_conditioning: float = 0.0,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+        lr_schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+        max_length: int = 64,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.denoiser, self.text_space = denoiser, text_space
+        self.schedule, self.prediction = schedule, prediction
+        self.loss, self.weighting, self.time_sampling = loss, weighting, time_sampling
+        self.linear = LinearPredictor(text_space.dim)
+        self.linear_path = not isinstance(prediction, EpsilonPrediction) if linear_path is None else linear_path
+        self.self_conditioning = self_conditioning
+        self.optimizer, self.lr_schedule, self.seed = optimizer, lr_schedule, seed
+        self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
+        self.metrics = nn.ModuleDict(
+            {f"{stage}_{name}": NoisePrediction() for stage in ("train", "val", "test") for name in PREDICTORS}
+        )
+
+    @abstractmethod
+    def encode_batch(self, batch: Batch) -> Latents:
+        """x_0 of a batch."""
+
+    @abstractmethod
+    def losses(self, noisy: Noisy, output: Latents) -> dict[str, Tensor]:
+        """What is minimised, as `loss`, and its parts; one number each."""
+
+    # ---- prediction: training and sampling both go through here
+
+    def output(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Latents:
+        """The network's output, in the units of the prediction."""
+        output = self.denoiser(x_t, t, mask, x_0_previous)
+        if self.linear_path:
+            alpha, sigma = self.levels(t)
+            linear = self.linear(x_t, alpha, sigma)
+            output = output + self.prediction.target(linear.x_0, linear.noise, alpha, sigma)
+        return output
+
+    def predict_x0(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Latents:
+        """The network's estimate of x_0 at times `t`."""
+        return self.prediction.to_x0(self.output(x_t, t, mask, x_0_previous), x_t, *self.levels(t))
+
+    def levels(self, t: Times) -> tuple[Level, Level]:
+        """alpha and sigma at each text's time."""
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        return per_text(alpha), per_text(sigma)
+
+    def noised(self, x_0: Latents, noise: Latents, t: Times, mask: Mask) -> Noisy:
+        """x_0 at times `t` of the forward process."""
+        alpha, sigma = self.levels(t)
+        return Noisy(x_0, noise, corrupt(x_0, noise, alpha, sigma), t, alpha, sigma, mask)
+
+    # ---- training
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """All randomness of a step follows from (seed, step, rank): a resumed run continues as if never stopped."""
+        torch.manual_seed(self.seed + 1_000_003 * (self.global_step + 1) + 7_919 * self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        x_0, mask = self.encode_batch(batch), batch["mask"]
+        t = self.time_sampling(len(x_0), x_0.device)
+        noisy = self.noised(x_0, torch.randn_like(x_0), t, mask)
+        previous = None
+        if self.self_conditioning:
+            with torch.no_grad():
+                previous = self.predict_x0(noisy.x_t, t, mask)
+            previous = previous * (torch.rand_like(noisy.alpha) < self.self_conditioning)
+        output = self.output(noisy.x_t, t, mask, previous)
+        losses = self.losses(noisy, output)
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(x_0))
+        self.compare("train", noisy, output)
+        return losses["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.evaluate("val", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.evaluate("test", batch, batch_idx)
+
+    def evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        """The same times and noise at every evaluation: each text in all ten time bins."""
+        x_0, mask = self.encode_batch(batch), batch["mask"]
+        generator = torch.Generator().manual_seed(self.seed + batch_idx)
+        for time_bin in range(10):
+            t = ((time_bin + torch.rand(len(x_0), generator=generator)) / 10).to(x_0.device)
+            noisy = self.noised(x_0, draw_like(x_0, generator), t, mask)
+            output = self.output(noisy.x_t, t, mask)
+            losses = self.losses(noisy, output)
+            self.log_dict({f"{stage}/{name}": value for name, value in losses.items()}, batch_size=len(x_0))
+            self.compare(stage, noisy, output)
+
+    # ---- metrics
+
+    @torch.no_grad()
+    def compare(self, stage: str, noisy: Noisy, output: Latents) -> None:
+        """Hold the network and the reference predictors against the truth."""
+        x_0 = self.prediction.to_x0(output, noisy.x_t, noisy.alpha, noisy.sigma)
+        estimates = {
+            "model": Estimate(noise_from(noisy.x_t, x_0, noisy.alpha, noisy.sigma), x_0),
+            "do_nothing": do_nothing(noisy.x_t, noisy.alpha, noisy.sigma),
+            "linear": self.linear(noisy.x_t, noisy.alpha, noisy.sigma),
+        }
+        for name, estimate in estimates.items():
+            metric = self.metrics[f"{stage}_{name}"]
+            metric.update(estimate.noise, noisy.noise, estimate.x_0, noisy.x_0, noisy.t, noisy.mask)
+
+    def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
+        if (self.global_step % self.trainer.log_every_n_steps) == 0:
+            self.log_comparison("train")
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_comparison("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.log_comparison("test")
+
+    def log_comparison(self, stage: str) -> None:
+        """Log `stage/noise_cosine` and the like, the reference predictors' under `stage/linear/…`, bins one by one."""
+        for name in PREDICTORS:
+            metric = self.metrics[f"{stage}_{name}"]
+            prefix = stage if name == "model" else f"{stage}/{name}"
+            for quantity, value in metric.compute().items():
+                shown = name == "model" and quantity in ("noise_cosine", "noise_magnitude")
+                if value.ndim == 0:
+                    self.log(f"{prefix}/{quantity}", value, prog_bar=shown)
+                else:
+                    self.log_dict({f"{prefix}/{quantity}/{i}": x for i, x in enumerate(value) if stage != "train"})
+            metric.reset()
+
+    # ---- generation
+
+    def reverse(
+        self, sampler: Sampler, x_t: Latents, mask: Mask, generator: torch.Generator, start: float = 1.0
+    ) -> Iterator[ReverseStep]:
+        """Denoise `x_t` from time `start` to 0, step by step."""
+
+        @torch.no_grad()
+        def predict_x0(x: Latents, t: Times, previous: Latents | None) -> Latents:
+            return self.predict_x0(x, t, mask, previous if self.self_conditioning else None)
+
+        return sampler.reverse(x_t, predict_x0, self.schedule, generator, start)
+
+    def draw_mask(self, num_samples: int, length: int | None, generator: torch.Generator) -> Mask:
+        """Lengths from the training split's distribution, or all `length` tokens."""
+        if length is None:
+            lengths = torch.multinomial(self.length_counts.cpu().float(), num_samples, True, generator=generator)
+        else:
+            lengths = torch.full((num_samples,), length)
+        return torch.arange(int(lengths.max())) < lengths[:, None]
+
+    @torch.no_grad()
+    def generate(self, sampler: Sampler, num_samples: int, seed: int, length: int | None = None) -> Tokens:
+        """Unconditional samples as token ids `(num_samples, length)`. The same seed gives the same text."""
+        generator = torch.Generator().manual_seed(seed)
+        mask = self.draw_mask(num_samples, length, generator).to(self.device)
+        x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generator)
+        for state in self.reverse(sampler, x_t, mask, generator):
+            x_t = state.x_s
+        return self.text_space.decode(x_t, mask)
+
+    # ---- optimisation
+
+    def configure_optimizers(self):
+        optimizer = self.optimizer(self.denoiser.parameters())
+        if self.lr_schedule is None:
+            return optimizer
+        schedule = self.lr_schedule(optimizer, num_training_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,74 @@
+"""The run directory: what lies where, and how the newest run is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusion_text.errors import UserError
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, `outputs/<date>/<time>-<name>`."""
+
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.directory / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.directory / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the lowest validation loss."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def text_space(self) -> Path:
+        """The pretrained backbone, where this project made it."""
+        return self.directory / "text_space"
+
+    @property
+    def samples(self) -> Path:
+        return self.directory / "samples"
+
+    @property
+    def metrics(self) -> Path:
+        """The final figures."""
+        return self.directory / "metrics.json"
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> Run:
+        """The run that a checkpoint belongs to."""
+        return cls(checkpoint.resolve().parent.parent)
+
+    @classmethod
+    def newest(cls, outputs: Path) -> Run:
+        """The run below `outputs` that was trained last."""
+        checkpoints = sorted(outputs.glob("**/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
+        if not checkpoints:
+            raise UserError(f"there is no run below {outputs}: train one with python train.py, or name it with run=DIR")
+        return cls.of_checkpoint(checkpoints[-1])
+
+
+def find_checkpoint(run: str | None, ckpt: str | None, outputs: str) -> Path:
+    """The checkpoint that a user means: `ckpt` itself, or the best of `run`, or that of the newest run."""
+    if ckpt is not None:
+        if not Path(ckpt).is_file():
+            raise UserError(f"ckpt={ckpt} is no file; a run's checkpoints lie in RUN/checkpoints")
+        return Path(ckpt)
+    chosen = Run.newest(Path(outputs)) if run is None else Run(Path(run))
+    for checkpoint in (chosen.best, chosen.last):
+        if checkpoint.is_file():
+            return checkpoint
+    raise UserError(f"run={run} is no run: it has no checkpoints/best.ckpt; runs lie in {outputs}/DATE/TIME-NAME")

@@ -1,0 +1,1 @@
+"""Where text becomes something to diffuse, and text again."""

@@ -1,0 +1,63 @@
+"""What every text space is."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_text.shapes import Latents, Mask, Tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class TextSpace(nn.Module, ABC):
+    """Tokens to x_0 and back. `dim` is the width of x_0, `max_length` the most tokens it takes."""
+
+    tokenizer: PreTrainedTokenizerBase
+    dim: int
+    max_length: int
+
+    @abstractmethod
+    def encode(self, tokens: Tokens, mask: Mask) -> Latents:
+        """x_0 of the texts, of unit scale."""
+
+    @abstractmethod
+    def decode(self, x_0: Latents, mask: Mask) -> Tokens:
+        """The texts that x_0 stands for, padded at the end."""
+
+    def snap(self, x_0: Latents) -> Latents:
+        """The nearest x_0 that is a text, where the space has such a thing; otherwise x_0 itself."""
+        return x_0
+
+    def to_text(self, tokens: Tokens) -> list[str]:
+        """Readable text of token ids."""
+        return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+
+
+class Frozen:
+    """A module that its holder uses without owning it: not in the holder's parameters, checkpoints or copies."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module.eval().requires_grad_(False)
+
+    def __deepcopy__(self, memo: dict) -> Frozen:
+        return self
+
+    def on(self, device: torch.device) -> nn.Module:
+        """The module, moved to where the data is."""
+        return self.module.to(device)
+
+
+def weights_digest(named: Iterable[tuple[str, Tensor]]) -> str:
+    """A fingerprint of a model's weights."""
+    digest = hashlib.sha256()
+    for name, weight in named:
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

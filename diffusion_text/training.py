@@ -1,0 +1,75 @@
+"""One training from start to table: fit, evaluate the best weights, sample, sum up."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from lightning import Trainer
+
+from diffusion_text.composition import Training
+from diffusion_text.errors import UserError
+from diffusion_text.sampling import write_samples
+from diffusion_text.tracking.summary import count_parameters, describe, final_figures, print_summary
+
+log = logging.getLogger(__name__)
+
+
+def train(training: Training) -> None:
+    """Fit, going on from the run directory's last checkpoint if there is one; then evaluate, sample and sum up."""
+    run = training.run
+    try:
+        with FileLock(run.directory / ".lock", timeout=0):
+            log.info("%s", describe(training.model))
+            seconds = fit(training)
+            finish(training, seconds)
+    except Timeout as error:
+        raise UserError(f"another process is training in {run.directory}: choose another hydra.run.dir") from error
+
+
+def fit(training: Training) -> float:
+    """Train; return how many seconds it took. A terminated run exits with code 143, its checkpoint saved."""
+    trainer, run = training.trainer, training.run
+    checkpoint = run.last if run.last.is_file() else None
+    if checkpoint:
+        log.info("Going on from %s", checkpoint)
+    started = time.monotonic()
+    trainer.fit(training.model, training.data, ckpt_path=checkpoint, weights_only=True)
+    if trainer.received_sigterm:
+        sys.exit(143)
+    trainer.save_checkpoint(run.last)
+    return time.monotonic() - started
+
+
+def finish(training: Training, seconds: float) -> None:
+    """Final figures of the best averaged weights on validation and test split, final texts, and the table."""
+    model, run, trainer = training.model, training.run, training.trainer
+    best = torch.load(run.best if run.best.is_file() else run.last, map_location="cpu", weights_only=True)
+    model.load_state_dict(best["state_dict"])
+    evaluator = Trainer(
+        accelerator=trainer.strategy.root_device.type,
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    logged: dict[str, Any] = {}
+    for evaluate in (evaluator.validate, evaluator.test):
+        logged |= evaluate(model, training.data, verbose=False)[0]
+    figures = final_figures(model, logged) | {
+        "step": trainer.global_step,
+        "best_step": best["global_step"],
+        "seconds": round(seconds, 1),
+        "parameters": count_parameters(model.denoiser),
+    }
+    run.metrics.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    texts = write_samples(
+        model, training.sampler, run, training.num_samples, training.seed, None, best["global_step"]
+    )
+    print_summary(model, figures, texts, run)

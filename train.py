@@ -1,0 +1,17 @@
+"""Train a diffusion model over text: python train.py --help"""
+
+import hydra
+
+from diffusion_text.entry import run
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg):
+    from diffusion_text.composition import compose_training
+    from diffusion_text.training import train
+
+    train(compose_training(cfg))
+
+
+if __name__ == "__main__":
+    run(main)
