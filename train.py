@@ -2,15 +2,16 @@
 
 import hydra
 
-from diffusion_text.entry import run
+from diffusion_text.entry import run, user_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg):
-    from diffusion_text.composition import compose_training
-    from diffusion_text.training import train
+    with user_errors():
+        from diffusion_text.composition import compose_training
+        from diffusion_text.training import train
 
-    train(compose_training(cfg))
+        train(compose_training(cfg))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 import datasets
 import platformdirs
 import torch
+import transformers
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
@@ -27,7 +28,6 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 import diffusion_text
 from diffusion_text.data.base import TextDataModule
@@ -104,11 +104,10 @@ def restore(checkpoint: Path, sampler_changes: DictConfig) -> tuple[LatentDiffus
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{checkpoint} is not a checkpoint of this project: {first_line(error)}") from error
     assert isinstance(cfg, DictConfig)
-    OmegaConf.set_struct(cfg.sampler, True)
-    try:
-        cfg.sampler.merge_with(sampler_changes)
-    except OmegaConfBaseException as error:
-        raise UserError(f"the run's sampler takes {', '.join(k for k in cfg.sampler if k != '_target_')}: {first_line(error)}") from error
+    changes = {key: value for key, value in sampler_changes.items() if value != "run"}
+    if "_target_" in changes:
+        cfg.sampler = {key: value for key, value in cfg.sampler.items() if key in sampler_changes}
+    cfg.sampler.merge_with(changes)
     pretrained = run.text_space if run.text_space.is_dir() else cfg.text_space.get("pretrained")
     if pretrained is None:
         raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")
@@ -226,6 +225,7 @@ def quiet_libraries() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning 2.6 with torch 2.13
+    transformers.utils.logging.disable_progress_bar()  # saving and loading take no time worth a bar
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
 

@@ -6,7 +6,8 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from diffusion_text.errors import UserError
@@ -23,14 +24,26 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         fail(str(error))
-    except OSError as error:
-        if error.filename is None or not str(error.filename).startswith(("outputs", "/", ".")):
-            raise
-        fail(f"cannot write {error.filename}: {error.strerror}; choose another hydra.run.dir")
     except Exception as error:
-        if not type(error).__module__.startswith(("hydra.", "omegaconf.")):
+        if type(error).__module__.startswith(("hydra.", "omegaconf.")):
+            fail(explain(error))
+        if isinstance(error, OSError) and error.filename:
+            fail(f"cannot write {error.filename}: {error.strerror}; choose another hydra.run.dir")
+        raise
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Inside a job: a user's mistake ends a single run here and now; in a sweep it fails this job alone."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    try:
+        yield
+    except UserError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
-        fail(explain(error))
+        fail(str(error))
 
 
 def fail(message: str) -> None:

@@ -17,7 +17,7 @@ class SampleTexts(Callback):
         self.sampler, self.num_samples, self.seed = sampler, num_samples, seed
         self.directory = Path(run_dir) / "samples"
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero or not self.num_samples:
             return
         texts = pl_module.text_space.to_text(pl_module.generate(self.sampler, self.num_samples, self.seed))

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from lightning import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from lightning.pytorch.callbacks import RichProgressBar
 
 from diffusion_text.cache import cached_directory
 from diffusion_text.data import base as data_base
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.models import text_autoencoder
 from diffusion_text.models.text_autoencoder import TextAutoencoder
+from diffusion_text.progress import progress_bar
 from diffusion_text.text_spaces.bart import BartSpace, bart_config
 
 if TYPE_CHECKING:
@@ -117,9 +117,10 @@ class BartMini(SpaceRecipe):
                 devices=1,
                 gradient_clip_val=1.0,
                 logger=False,
+                log_every_n_steps=10,
                 enable_checkpointing=False,
                 enable_model_summary=False,
-                callbacks=[RichProgressBar()],
+                callbacks=[progress_bar()],
             ).fit(module, loader)
         bart.save_pretrained(directory)
         tokenizer.save_pretrained(directory)

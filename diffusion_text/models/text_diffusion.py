@@ -181,8 +181,9 @@ class TextDiffusion(LightningModule, ABC):
                 shown = name == "model" and quantity in ("noise_cosine", "noise_magnitude")
                 if value.ndim == 0:
                     self.log(f"{prefix}/{quantity}", value, prog_bar=shown)
-                else:
-                    self.log_dict({f"{prefix}/{quantity}/{i}": x for i, x in enumerate(value) if stage != "train"})
+                elif stage != "train":
+                    bins = f"{prefix}/{quantity.removesuffix('_bins')}"
+                    self.log_dict({f"{bins}/{i}": mean for i, mean in enumerate(value)})
             metric.reset()
 
     # ---- generation
@@ -222,5 +223,5 @@ class TextDiffusion(LightningModule, ABC):
         optimizer = self.optimizer(self.denoiser.parameters())
         if self.lr_schedule is None:
             return optimizer
-        schedule = self.lr_schedule(optimizer, num_training_steps=int(self.trainer.estimated_stepping_batches))
+        schedule = self.lr_schedule(optimizer=optimizer, num_training_steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
