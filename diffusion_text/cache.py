@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -14,9 +13,13 @@ from diffusion_text.errors import UserError
 
 
 def cached_directory(
-    cache_dir: str | Path, kind: str, key: Mapping[str, object], code: list[str], build: Callable[[Path], None]
+    cache_dir: str | Path,
+    kind: str,
+    key: Mapping[str, object],
+    code: list[str],
+    build: Callable[[Path], None],
 ) -> Path:
-    """The directory that `build` fills for this `key` and this content of the source files `code`; built by one process, once.
+    """The directory that `build` fills for this `key` and these source files `code`; built by one process, once.
 
     A build that fails or is killed leaves nothing behind that a later run would take for a result.
     """
@@ -28,13 +31,15 @@ def cached_directory(
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write the cache in {parent}: {error.strerror}; choose another with cache_dir=DIR") from error
+        raise UserError(
+            f"cannot write the cache in {parent}: {error.strerror}; choose another with cache_dir=DIR"
+        ) from error
     with FileLock(parent / f"{digest}.lock"):
         if not directory.exists():
             unfinished = Path(tempfile.mkdtemp(prefix=f"{digest}-", dir=parent))
             try:
                 build(unfinished)
-                os.replace(unfinished, directory)
+                unfinished.replace(directory)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     return directory

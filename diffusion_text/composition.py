@@ -49,7 +49,14 @@ CONTRACTS = (
     Sampler,
 )  # fmt: skip
 PARTS = ("schedule", "prediction", "loss", "weighting", "time_sampling")
-MACHINERY = ("trainer", "logger", "callbacks", "cache_dir", "run_dir", "resume")  # not part of what a checkpoint is
+MACHINERY = (
+    "trainer",
+    "logger",
+    "callbacks",
+    "cache_dir",
+    "run_dir",
+    "resume",
+)  # not part of what a checkpoint is
 
 
 @dataclass
@@ -100,10 +107,9 @@ def restore(checkpoint: Path, sampler_changes: DictConfig) -> tuple[LatentDiffus
     run = Run.of_checkpoint(checkpoint)
     try:
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        cfg = OmegaConf.create(as_config(stored["hyper_parameters"]))
+        cfg = DictConfig(as_config(stored["hyper_parameters"]))
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{checkpoint} is not a checkpoint of this project: {first_line(error)}") from error
-    assert isinstance(cfg, DictConfig)
     changes = {key: value for key, value in sampler_changes.items() if value != "run"}
     if "_target_" in changes:
         cfg.sampler = {key: value for key, value in cfg.sampler.items() if key in sampler_changes}
@@ -149,13 +155,16 @@ def build_trainer(cfg: DictConfig) -> Trainer:
 
 def check_machine(cfg: DictConfig) -> None:
     """Refuse what this machine, or Lightning, cannot do."""
-    choices = HydraConfig.get().runtime.choices
+    choices = DictConfig(HydraConfig.get().runtime.choices)
     accelerator, precision = cfg.trainer.accelerator, str(cfg.trainer.get("precision", ""))
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if accelerator in ("gpu", "cuda", "mps") and not has_gpu:
-        raise UserError(f"trainer={choices.trainer} needs a GPU and there is none: use trainer=cpu (and precision=fp32)")
+        raise UserError(
+            f"trainer={choices.trainer} needs a GPU and there is none: use trainer=cpu (and precision=fp32)"
+        )
     if precision.startswith("16") and (accelerator == "cpu" or not has_gpu):
-        raise UserError(f"precision={choices.precision} needs a GPU and trainer={choices.trainer} has none: use precision=bf16 or fp32")
+        both = f"precision={choices.precision} needs a GPU and trainer={choices.trainer} has none"
+        raise UserError(f"{both}: use precision=bf16 or precision=fp32")
     if cfg.trainer.get("strategy") == "ddp" and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError(
             f"trainer={choices.trainer} in a sweep would run the whole sweep again on every other GPU: "
@@ -176,7 +185,7 @@ def check_parts(cfg: DictConfig, parts: dict[str, Any], recipe: SpaceRecipe, dat
     if data.length > recipe.max_length:
         raise UserError(
             f"data.length={data.length} is more than the {recipe.max_length} positions of "
-            f"text_space={HydraConfig.get().runtime.choices.text_space}: lower data.length"
+            f"text_space={HydraConfig.get().runtime.choices['text_space']}: lower data.length"
         )
     if isinstance(parts["loss"], CosineMagnitudeLoss) and isinstance(parts["weighting"], MinSNRWeighting):
         raise UserError(
@@ -214,7 +223,8 @@ def components() -> dict[str, type]:
         importlib.import_module(module.name)
 
     def implementations(contract: type) -> list[type]:
-        return [contract] + [cls for child in contract.__subclasses__() for cls in implementations(child)]
+        children: list[type] = contract.__subclasses__()
+        return [contract] + [cls for child in children for cls in implementations(child)]
 
     classes = [cls for contract in CONTRACTS for cls in implementations(contract)]
     return {cls.__name__: cls for cls in classes if cls.__module__.startswith("diffusion_text.")}

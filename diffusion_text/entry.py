@@ -60,10 +60,12 @@ def resumed(argv: list[str]) -> list[str]:
     directory = Path(runs[-1])
     overrides = directory / ".hydra" / "overrides.yaml"
     if not overrides.is_file():
-        raise UserError(f"resume={directory} is no run: it has no .hydra/overrides.yaml; runs lie in outputs/DATE/TIME-NAME")
+        raise UserError(
+            f"resume={directory} is no run: it has no .hydra/overrides.yaml; runs lie in outputs/DATE/TIME-NAME"
+        )
     from omegaconf import OmegaConf
 
-    earlier = [override for override in OmegaConf.load(overrides) if not override.startswith("resume=")]
+    earlier = [override for override in map(str, OmegaConf.load(overrides)) if not override.startswith("resume=")]
     return [argv[0], *earlier, *argv[1:], f"hydra.run.dir={directory}"]
 
 
@@ -94,7 +96,7 @@ def settings() -> list[str]:
 
     def dotted(node: DictConfig, prefix: str = "") -> list[str]:
         names = []
-        for key in node:
+        for key in map(str, node):
             value = node._get_node(key)
             names += dotted(value, f"{prefix}{key}.") if isinstance(value, DictConfig) else [f"{prefix}{key}"]
         return names

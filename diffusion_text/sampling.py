@@ -11,7 +11,13 @@ from diffusion_text.runs import Run
 
 
 def write_samples(
-    model: TextDiffusion, sampler: Sampler, run: Run, num_samples: int, seed: int, length: int | None, step: int
+    model: TextDiffusion,
+    sampler: Sampler,
+    run: Run,
+    num_samples: int,
+    seed: int,
+    length: int | None,
+    step: int,
 ) -> list[str]:
     """Generate texts and write them as .txt and .jsonl, beside whatever was sampled before."""
     if num_samples == 0:

@@ -15,6 +15,7 @@ from lightning import Trainer
 from diffusion_text.composition import Training
 from diffusion_text.errors import UserError
 from diffusion_text.sampling import write_samples
+from diffusion_text.tracking import loggers
 from diffusion_text.tracking.summary import count_parameters, describe, final_figures, print_summary
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,13 @@ def train(training: Training) -> None:
         with FileLock(run.directory / ".lock", timeout=0):
             log.info("%s", describe(training.model))
             seconds = fit(training)
-            finish(training, seconds)
+            conclude(training, seconds)
+            loggers.finish(failed=False)
     except Timeout as error:
         raise UserError(f"another process is training in {run.directory}: choose another hydra.run.dir") from error
+    except BaseException:
+        loggers.finish(failed=True)
+        raise
 
 
 def fit(training: Training) -> float:
@@ -46,7 +51,7 @@ def fit(training: Training) -> float:
     return time.monotonic() - started
 
 
-def finish(training: Training, seconds: float) -> None:
+def conclude(training: Training, seconds: float) -> None:
     """Final figures of the best averaged weights on validation and test split, final texts, and the table."""
     model, run, trainer = training.model, training.run, training.trainer
     best = torch.load(run.best if run.best.is_file() else run.last, map_location="cpu", weights_only=True)
@@ -69,7 +74,5 @@ def finish(training: Training, seconds: float) -> None:
         "parameters": count_parameters(model.denoiser),
     }
     run.metrics.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    texts = write_samples(
-        model, training.sampler, run, training.num_samples, training.seed, None, best["global_step"]
-    )
+    texts = write_samples(model, training.sampler, run, training.num_samples, training.seed, None, best["global_step"])
     print_summary(model, figures, texts, run)

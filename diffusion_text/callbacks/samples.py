@@ -3,9 +3,10 @@
 import logging
 from pathlib import Path
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 
 from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.models.text_diffusion import TextDiffusion
 
 log = logging.getLogger(__name__)
 
@@ -17,10 +18,15 @@ class SampleTexts(Callback):
         self.sampler, self.num_samples, self.seed = sampler, num_samples, seed
         self.directory = Path(run_dir) / "samples"
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
         if trainer.sanity_checking or not trainer.is_global_zero or not self.num_samples:
             return
         texts = pl_module.text_space.to_text(pl_module.generate(self.sampler, self.num_samples, self.seed))
         self.directory.mkdir(exist_ok=True)
         (self.directory / f"step-{trainer.global_step}.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
-        log.info("Step %d, sampled in %d evaluations: %s", trainer.global_step, self.sampler.nfe, " ".join(texts[0].split()))
+        log.info(
+            "Step %d, sampled in %d evaluations: %s",
+            trainer.global_step,
+            self.sampler.nfe,
+            " ".join(texts[0].split()),
+        )

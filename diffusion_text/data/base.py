@@ -128,7 +128,8 @@ class TextDataModule(LightningDataModule, ABC):
         import datasets
 
         features = datasets.Features(
-            tokens=datasets.List(datasets.Value("int32")), latents=datasets.Array2D((None, encoder.dim), "float16")
+            tokens=datasets.List(datasets.Value("int32")),
+            latents=datasets.Array2D((None, encoder.dim), "float16"),
         )
 
         def encode(batch: dict) -> dict:
@@ -171,7 +172,7 @@ class TextDataModule(LightningDataModule, ABC):
     def _loader(self, split: str, shuffle: bool) -> DataLoader:
         ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         dataset = self.splits[split]
-        sampler = DistributedSampler(dataset, ranks, rank, shuffle=shuffle, seed=self.seed)
+        sampler: DistributedSampler = DistributedSampler(dataset, ranks, rank, shuffle=shuffle, seed=self.seed)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -286,7 +287,9 @@ def read_lines(file: Path) -> Iterator[str]:
                     raise UserError(f"{file} is not text but binary; leave it out of data.dir")
                 yield line
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 text (byte {error.start}); convert it, or leave it out of data.dir") from error
+        raise UserError(
+            f"{file} is not UTF-8 text (byte {error.start}); convert it, or leave it out of data.dir"
+        ) from error
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
 

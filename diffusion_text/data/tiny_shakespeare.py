@@ -5,7 +5,7 @@ from diffusion_text.errors import UserError
 
 
 class TinyShakespeare(TextDataModule):
-    """From the hub (`karpathy/tiny_shakespeare` in its parquet form), or from `dir`: a file, or a folder with input.txt.
+    """From the hub (`karpathy/tiny_shakespeare` in its parquet form), or from `dir`: a file, or a folder of input.txt.
 
     Split 90 / 5 / 5 % by contiguous position, as usual; the hub's copy is split so already.
     """

@@ -35,7 +35,9 @@ def split_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"data.dir={folder} is not a folder; WikiText-2 is three files, one for each split")
     stems = {"train": "train", "validation": "valid", "test": "test"}
-    found = {split: sorted(f for f in folder.iterdir() if f.is_file() and stem in f.name) for split, stem in stems.items()}
+    found = {
+        split: sorted(f for f in folder.iterdir() if f.is_file() and stem in f.name) for split, stem in stems.items()
+    }
     for split in ("validation", "test"):
         if not found[split]:
             raise UserError(f"{folder} has no file with '{stems[split]}' in its name for the {split} split")

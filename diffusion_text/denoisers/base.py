@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -37,7 +38,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         self.dim = dim
-        self.layers = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.hidden, self.out = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, t: Times) -> Float[Tensor, "batch width"]:
-        return self.layers(sinusoidal(1000 * t, self.dim).to(self.layers[0].weight.dtype))
+        features = sinusoidal(1000 * t, self.dim).to(self.hidden.weight.dtype)
+        return self.out(F.silu(self.hidden(features)))

@@ -7,6 +7,8 @@ The last convolution maps 1/3·dim channels to dim. At every position the output
 an estimate of isotropic noise its cosine similarity and magnitude ratio are both at most √(1/3) = 0.577.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -89,9 +91,7 @@ class Level(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, time_dim: int, blocks: int):
         super().__init__()
         widths = [channels_in] + [channels_out] * blocks
-        self.blocks = nn.ModuleList(
-            ResidualBlock(before, after, time_dim) for before, after in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.blocks = nn.ModuleList(ResidualBlock(before, after, time_dim) for before, after in pairwise(widths))
 
     def forward(self, h: Features, time: Float[Tensor, "batch time_dim"], mask: PositionMask) -> Features:
         for block in self.blocks:

@@ -9,6 +9,7 @@ A sampler sees the network only as `predict_x0(x_t, t, x_0_previous)`; strides m
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -97,7 +98,7 @@ class Sampler(ABC):
                 x_0 = x_0.clamp(-self.clip, self.clip)
             return x_0
 
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in pairwise(times):
             x_s = self.step(x_t, t, s, clipped, schedule, generator)
             assert x_0 is not None
             yield ReverseStep(t, s, x_t, x_0, x_s)
@@ -127,9 +128,7 @@ class DDPMSampler(Sampler):
 class DDIMSampler(Sampler):
     """Equation (2)."""
 
-    def __init__(
-        self, num_steps: int = 50, clip: float | None = 8.0, spacing: str = "angle", eta: float = 0.0
-    ):
+    def __init__(self, num_steps: int = 50, clip: float | None = 8.0, spacing: str = "angle", eta: float = 0.0):
         super().__init__(num_steps, clip, spacing)
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], not {eta}")

@@ -35,7 +35,7 @@ class NoiseSchedule(ABC):
         return torch.logit(self._clamped(t)).to(t.dtype)
 
     def time_at(self, alpha: Float[Tensor, "*levels"]) -> Float[Tensor, "*levels"]:
-        """The time in [0, 1] at which the signal level is `alpha` (float64): the inverse of `alpha_sigma`, by bisection."""
+        """The time in [0, 1] at which the signal level is `alpha` (float64); by bisection."""
         early, late = torch.zeros_like(alpha), torch.ones_like(alpha)
         for _ in range(60):
             middle = (early + late) / 2

@@ -27,9 +27,7 @@ class NoisePrediction(Metric):
         self.add_state("sums", torch.zeros(len(QUANTITIES), NUM_BINS), dist_reduce_fx="sum")
         self.add_state("counts", torch.zeros(NUM_BINS), dist_reduce_fx="sum")
 
-    def update(
-        self, noise_hat: Latents, noise: Latents, x_0_hat: Latents, x_0: Latents, t: Times, mask: Mask
-    ) -> None:
+    def update(self, noise_hat: Latents, noise: Latents, x_0_hat: Latents, x_0: Latents, t: Times, mask: Mask) -> None:
         """Add texts with their predicted and true noise and x_0."""
         bins = (t * NUM_BINS).long().clamp(0, NUM_BINS - 1)
         pairs = ((noise_hat, noise), (x_0_hat, x_0))

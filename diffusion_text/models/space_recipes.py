@@ -9,7 +9,7 @@ import logging
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Trainer
@@ -49,7 +49,7 @@ class BartPretrained(SpaceRecipe):
 
     @cached_property
     def dim(self) -> int:  # type: ignore[override]
-        return bart_config(self.pretrained).d_model
+        return bart_config(self.pretrained).hidden_size
 
     @cached_property
     def max_length(self) -> int:  # type: ignore[override]
@@ -83,7 +83,13 @@ class BartMini(SpaceRecipe):
             raise ValueError(f"text_space.dim={dim} is not a multiple of text_space.heads={heads}")
         if vocab_size < 300:
             raise ValueError(f"text_space.vocab_size must be at least 300 (256 bytes and the rest), not {vocab_size}")
-        self.dim, self.layers, self.heads, self.vocab_size, self.max_length = dim, layers, heads, vocab_size, max_length
+        self.dim, self.layers, self.heads, self.vocab_size, self.max_length = (
+            dim,
+            layers,
+            heads,
+            vocab_size,
+            max_length,
+        )
         self.num_steps, self.batch_size, self.learning_rate = num_steps, batch_size, learning_rate
         self.mask_probability, self.seed = mask_probability, seed
 
@@ -105,7 +111,11 @@ class BartMini(SpaceRecipe):
                 batch_size=self.batch_size,
                 shuffle=True,
                 collate_fn=lambda batch: dict(
-                    zip(("tokens", "mask"), data_base.pad([t["tokens"] for t in batch], tokenizer.pad_token_id), strict=True)
+                    zip(
+                        ("tokens", "mask"),
+                        data_base.pad([t["tokens"] for t in batch], tokenizer.pad_token_id),
+                        strict=True,
+                    )
                 ),
             )
             module = TextAutoencoder(
@@ -128,7 +138,7 @@ class BartMini(SpaceRecipe):
     def _untrained(self, tokenizer: PreTrainedTokenizerFast) -> BartForConditionalGeneration:
         from transformers import BartConfig, BartForConditionalGeneration
 
-        half = {"layers": self.layers, "attention_heads": self.heads, "ffn_dim": 4 * self.dim}
+        half: dict[str, Any] = {"layers": self.layers, "attention_heads": self.heads, "ffn_dim": 4 * self.dim}
         config = BartConfig(
             vocab_size=len(tokenizer),
             d_model=self.dim,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from lightning import LightningModule
@@ -45,6 +45,8 @@ class TextDiffusion(LightningModule, ABC):
     learns only what is left; it is Karras et al.'s skip connection (2022, eq. 7) with the latents' covariance in the
     place of their variance. Null: for every prediction but epsilon, which the original line predicted bare.
     """
+
+    length_counts: Tensor
 
     def __init__(
         self,
@@ -149,6 +151,9 @@ class TextDiffusion(LightningModule, ABC):
 
     # ---- metrics
 
+    def metric(self, stage: str, predictor: str) -> NoisePrediction:
+        return cast(NoisePrediction, self.metrics[f"{stage}_{predictor}"])
+
     @torch.no_grad()
     def compare(self, stage: str, noisy: Noisy, output: Latents) -> None:
         """Hold the network and the reference predictors against the truth."""
@@ -159,11 +164,11 @@ class TextDiffusion(LightningModule, ABC):
             "linear": self.linear(noisy.x_t, noisy.alpha, noisy.sigma),
         }
         for name, estimate in estimates.items():
-            metric = self.metrics[f"{stage}_{name}"]
+            metric = self.metric(stage, name)
             metric.update(estimate.noise, noisy.noise, estimate.x_0, noisy.x_0, noisy.t, noisy.mask)
 
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
-        if (self.global_step % self.trainer.log_every_n_steps) == 0:
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_comparison("train")
 
     def on_validation_epoch_end(self) -> None:
@@ -175,7 +180,7 @@ class TextDiffusion(LightningModule, ABC):
     def log_comparison(self, stage: str) -> None:
         """Log `stage/noise_cosine` and the like, the reference predictors' under `stage/linear/…`, bins one by one."""
         for name in PREDICTORS:
-            metric = self.metrics[f"{stage}_{name}"]
+            metric = self.metric(stage, name)
             prefix = stage if name == "model" else f"{stage}/{name}"
             for quantity, value in metric.compute().items():
                 shown = name == "model" and quantity in ("noise_cosine", "noise_magnitude")
@@ -223,5 +228,7 @@ class TextDiffusion(LightningModule, ABC):
         optimizer = self.optimizer(self.denoiser.parameters())
         if self.lr_schedule is None:
             return optimizer
-        schedule = self.lr_schedule(optimizer=optimizer, num_training_steps=int(self.trainer.estimated_stepping_batches))
+        schedule = self.lr_schedule(
+            optimizer=optimizer, num_training_steps=int(self.trainer.estimated_stepping_batches)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -32,7 +32,7 @@ class BartSpace(TextSpace):
     def __init__(self, bart: BartForConditionalGeneration, tokenizer: PreTrainedTokenizerBase):
         super().__init__()
         self.frozen, self.tokenizer = Frozen(bart), tokenizer
-        self.dim, self.max_length = bart.config.d_model, bart.config.max_position_embeddings
+        self.dim, self.max_length = bart.config.hidden_size, bart.config.max_position_embeddings
         self.register_buffer("mean", torch.zeros(self.dim))
         self.register_buffer("std", torch.ones(self.dim))
         self.register_buffer("correlation", torch.eye(self.dim))
@@ -93,7 +93,9 @@ class BartSpace(TextSpace):
         )
         hidden = (x_0 * self.std + self.mean).to(bart.dtype)
         generated = bart.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=hidden), attention_mask=mask, generation_config=config
+            encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
+            attention_mask=mask,
+            generation_config=config,
         )
         return generated[:, 1:]
 

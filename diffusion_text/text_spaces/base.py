@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from diffusion_text.shapes import Latents, Mask, Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class TextSpace(nn.Module, ABC):
@@ -40,16 +43,16 @@ class TextSpace(nn.Module, ABC):
         return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
 
-class Frozen:
+class Frozen(Generic[Module]):
     """A module that its holder uses without owning it: not in the holder's parameters, checkpoints or copies."""
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: Module):
         self.module = module.eval().requires_grad_(False)
 
-    def __deepcopy__(self, memo: dict) -> Frozen:
+    def __deepcopy__(self, memo: dict) -> Frozen[Module]:
         return self
 
-    def on(self, device: torch.device) -> nn.Module:
+    def on(self, device: torch.device) -> Module:
         """The module, moved to where the data is."""
         return self.module.to(device)
 
@@ -59,5 +62,5 @@ def weights_digest(named: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
     for name, weight in named:
         digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
