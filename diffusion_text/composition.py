@@ -104,6 +104,7 @@ def compose_training(cfg: DictConfig) -> Training:
 
 def restore(checkpoint: Path, sampler_changes: DictConfig) -> tuple[LatentDiffusion, Sampler, int]:
     """The model of a checkpoint with its averaged weights, its sampler (with some values changed), and its step."""
+    quiet_libraries()
     run = Run.of_checkpoint(checkpoint)
     try:
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -121,7 +122,10 @@ def restore(checkpoint: Path, sampler_changes: DictConfig) -> tuple[LatentDiffus
     parts = {name: build(cfg, name) for name in PARTS}
     denoiser = build_denoiser(cfg, space.dim)
     model = build(cfg, "route", denoiser=denoiser, text_space=space, max_length=cfg.data.length, **parts)
-    model.load_state_dict(stored["state_dict"])
+    try:
+        model.load_state_dict(stored["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{checkpoint} was written by another version of this code: sample with that version") from error
     return model.eval(), build(cfg, "sampler"), stored["global_step"]
 
 

@@ -9,6 +9,7 @@ spread a solver of finitely many steps must have. The recursion here is written 
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ PAPERS = {
 def spread_by_the_papers(sampler_name, alpha_bars, data_std=DATA_STD):
     """The standard deviation at the end of a run over these ᾱ, started from unit noise."""
     variance = 1.0
-    for bar_t, bar_s in zip(alpha_bars[:-1], alpha_bars[1:], strict=True):
+    for bar_t, bar_s in pairwise(alpha_bars):
         factor, added = PAPERS[sampler_name](bar_t, bar_s, share_of_x_t(bar_t, data_std))
         variance = factor**2 * variance + added**2
     return math.sqrt(variance)
@@ -372,7 +373,7 @@ def test_each_step_takes_one_evaluation_and_hands_on(sampler_name, num_steps, sc
     for step, (x_t, t, _) in zip(steps, calls, strict=True):
         assert x_t is step.x_t
         assert_close(t, step.t.float().expand(4))
-    for before, after, (_, _, x_0_previous) in zip(steps[:-1], steps[1:], calls[1:], strict=True):
+    for (before, after), (_, _, x_0_previous) in zip(pairwise(steps), calls[1:], strict=True):
         assert after.x_t is before.x_s
         assert after.t == before.s
         assert x_0_previous is before.x_0
