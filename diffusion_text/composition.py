@@ -177,11 +177,6 @@ def check_machine(cfg: DictConfig) -> None:
     endless = cfg.trainer.get("max_epochs") in (-1, None) and cfg.trainer.max_steps < 1
     if endless:
         raise UserError("trainer.max_steps and trainer.max_epochs are both unlimited: set one of them")
-    if 0 < cfg.trainer.max_steps * cfg.trainer.accumulate_grad_batches < cfg.trainer.val_check_interval:
-        raise UserError(
-            f"trainer.val_check_interval={cfg.trainer.val_check_interval} is more than trainer.max_steps="
-            f"{cfg.trainer.max_steps}: the run would never be validated; lower the former"
-        )
 
 
 def check_parts(cfg: DictConfig, parts: dict[str, Any], recipe: SpaceRecipe, data: TextDataModule) -> None:
@@ -240,6 +235,8 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning 2.6 with torch 2.13
     transformers.utils.logging.disable_progress_bar()  # saving and loading take no time worth a bar
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's own
+    warnings.filterwarnings("ignore", "'set_vital' is deprecated")  # torchdata 0.11 with torch 2.13
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
 

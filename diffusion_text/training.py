@@ -47,7 +47,6 @@ def fit(training: Training) -> float:
     trainer.fit(training.model, training.data, ckpt_path=checkpoint, weights_only=True)
     if trainer.received_sigterm:
         sys.exit(143)
-    trainer.save_checkpoint(run.last)
     return time.monotonic() - started
 
 

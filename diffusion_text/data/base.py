@@ -20,7 +20,8 @@ import torch
 from lightning import LightningDataModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DistributedSampler
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from diffusion_text.cache import cached_directory
 from diffusion_text.errors import UserError
@@ -159,21 +160,21 @@ class TextDataModule(LightningDataModule, ABC):
         self.directory = cached_directory(self.cache_dir, kind, key, [__file__], build)
         return {split: datasets.load_from_disk(self.directory / split).with_format("torch") for split in SPLITS}
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> StatefulDataLoader:
         """Shuffled; the order follows from (seed, epoch) alone."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> StatefulDataLoader:
         return self._loader("validation", shuffle=False)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> StatefulDataLoader:
         return self._loader("test", shuffle=False)
 
-    def _loader(self, split: str, shuffle: bool) -> DataLoader:
+    def _loader(self, split: str, shuffle: bool) -> StatefulDataLoader:
         ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         dataset = self.splits[split]
         sampler: DistributedSampler = DistributedSampler(dataset, ranks, rank, shuffle=shuffle, seed=self.seed)
-        return DataLoader(
+        return StatefulDataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,

@@ -59,6 +59,7 @@ class TextUNet1D(Denoiser):
         self.up_1 = Level(middle + first, first, time_dim, blocks)
         self.leave_norm = MaskedGroupNorm(first)
         self.leave = nn.Conv1d(first, dim, 3, padding=1)
+        nn.init.normal_(self.leave.weight, std=1e-3)  # start close to the linear path alone, where there is one
         self.scale = nn.Parameter(torch.ones(())) if magnitude_scale else None
 
     def forward(self, x_t, t, mask, x_0_previous=None):

@@ -170,6 +170,8 @@ class TextDiffusion(LightningModule, ABC):
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_comparison("train")
+        if self.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True  # makes Lightning validate and save at the last step, whatever the interval
 
     def on_validation_epoch_end(self) -> None:
         self.log_comparison("val")

@@ -111,10 +111,9 @@ def test_output_of_a_text_has_the_rank_of_the_last_layer(length):
     assert rank_of_outputs(net, length) == length * net.output_width
 
 
-@pytest.mark.parametrize("position", [0, 2, 4])
-def test_output_at_a_position_has_the_rank_of_the_last_layer(position):
+def test_output_at_a_position_has_the_rank_of_the_last_layer():
     net = network()
-    assert rank_of_outputs(net, 5, position) <= net.output_width
+    assert rank_of_outputs(net, 5, position=2) <= net.output_width
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])

@@ -75,9 +75,7 @@ def test_posterior_of_one_step_is_that_of_ho_et_al(step):
     expected_mean = expected_mean + np.sqrt(1 - beta) * (1 - bar_before) / (1 - bar) * x_t
 
     schedule = LinearSchedule()
-    mean, std = posterior(
-        x_t, x_0, *levels_at(schedule, step / 1000), *levels_at(schedule, (step - 1) / 1000)
-    )
+    mean, std = posterior(x_t, x_0, *levels_at(schedule, step / 1000), *levels_at(schedule, (step - 1) / 1000))
     assert_close(mean, expected_mean, rtol=1e-9, atol=1e-9)
     assert std.item() == pytest.approx(np.sqrt((1 - bar_before) / (1 - bar) * beta), rel=1e-9)
 

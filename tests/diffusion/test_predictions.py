@@ -48,9 +48,7 @@ def test_target_leads_back_to_x_0(prediction, angle, seed):
     x_0, noise = draw(seed, 2)
     alpha, sigma = levels_at_angle(angle)
     target = prediction.target(x_0, noise, alpha, sigma)
-    assert_close(
-        prediction.to_x0(target, corrupt(x_0, noise, alpha, sigma), alpha, sigma), x_0, rtol=0, atol=1e-11
-    )
+    assert_close(prediction.to_x0(target, corrupt(x_0, noise, alpha, sigma), alpha, sigma), x_0, rtol=0, atol=1e-11)
 
 
 @given(angle=ANGLES, error=st.floats(-10, 10), seed=st.integers(0, 2**32 - 1))

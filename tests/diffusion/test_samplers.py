@@ -224,9 +224,7 @@ class AdjacentPosterior(Sampler):
 
     def step(self, x_t, t, s, predict_x0, schedule, generator):
         before = (t - 1 / 2000).clamp(min=0)
-        mean, std = posterior(
-            x_t, predict_x0(x_t, t), *levels(schedule, t, x_t), *levels(schedule, before, x_t)
-        )
+        mean, std = posterior(x_t, predict_x0(x_t, t), *levels(schedule, t, x_t), *levels(schedule, before, x_t))
         return mean + std * draw_like(x_t, generator)
 
 
@@ -401,9 +399,7 @@ def test_even_spacing_is_even(schedule):
 
 
 @pytest.mark.parametrize("sampler_class", [DDPMSampler, DDIMSampler])
-@pytest.mark.parametrize(
-    "arguments", [{"num_steps": 0}, {"clip": 0.0}, {"clip": -1.0}, {"spacing": "even"}], ids=str
-)
+@pytest.mark.parametrize("arguments", [{"num_steps": 0}, {"clip": 0.0}, {"clip": -1.0}, {"spacing": "even"}], ids=str)
 def test_bad_parameters_are_refused(sampler_class, arguments):
     reason = "at least one step" if "num_steps" in arguments else next(iter(arguments))
     with pytest.raises(ValueError, match=reason):
