@@ -15,7 +15,7 @@ class Denoiser(nn.Module, ABC):
     """A network from a noisy latent to a prediction of the same shape.
 
     `self_conditioning` tells whether it reads `x_0_previous`, its own earlier estimate (Chen et al. 2023);
-    `output_width` is the width of the last layer that sees more than one position: the rank of its output.
+    the output is a linear function of `output_width` features a position, which bounds its rank.
     """
 
     self_conditioning: bool = False

@@ -3,8 +3,8 @@
 At dim = 768 and width = narrow: channels 768 → 256 → 384 → 512 → 384 → 256 → 768, length L → L/2 → L/4, a 256-wide
 time embedding at every level, GroupNorm, SiLU, no attention, 8 M parameters. Other dims keep the proportions.
 
-The last convolution maps 1/3·dim channels to dim. At every position the output lies in a subspace of that rank, so as
-an estimate of isotropic noise its cosine similarity and magnitude ratio are both at most √(1/3) = 0.577.
+The last convolution maps dim/3 channels to dim: a text's output of L·dim numbers is a linear function of L·dim/3. As an
+estimate of isotropic noise, its cosine similarity and magnitude ratio are both at most √(1/3) = 0.577.
 """
 
 from itertools import pairwise

@@ -58,7 +58,7 @@ class Sampler(ABC):
         """Network evaluations that one sample costs."""
         return self.num_steps
 
-    def times(self, schedule: NoiseSchedule, start: float = 1.0) -> Float[Tensor, "num_steps+1"]:
+    def times(self, schedule: NoiseSchedule, start: float = 1.0) -> Float[Tensor, "visited"]:
         """The times that a reverse run visits, from `start` down to 0 (float64)."""
         times = torch.linspace(start, 0.0, self.num_steps + 1, dtype=torch.float64)
         if self.spacing == "angle":

@@ -10,6 +10,7 @@ from rich.table import Table
 from torch import nn
 
 from diffusion_text.diagnostics.references import rank_bound
+from diffusion_text.diffusion.predictions import EpsilonPrediction
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
@@ -46,6 +47,12 @@ def final_figures(model: TextDiffusion, logged: dict[str, Any]) -> dict[str, Any
     return figures
 
 
+def is_bounded(model: TextDiffusion) -> bool:
+    """Whether the architecture's rank bounds the noise prediction: only a bare epsilon has no other path for x_t."""
+    narrow = model.denoiser.output_width < model.text_space.dim
+    return narrow and isinstance(model.prediction, EpsilonPrediction) and not model.linear_path
+
+
 def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
     """One sentence: where the model stands against the reference predictors, and why if it stands below."""
     bins = {name: figures["val"][name]["noise_cosine"]["bins"] for name in PREDICTORS}
@@ -56,11 +63,11 @@ def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
     if not behind:
         return "Above both reference predictors at all ten noise levels."
     sentence = "Below " + " and ".join(f"'{title}' at {count} of 10 noise levels" for title, count in behind.items())
-    width, dim = model.denoiser.output_width, model.text_space.dim
-    if width < dim and not model.linear_path:
+    if is_bounded(model):
+        width, dim = model.denoiser.output_width, model.text_space.dim
         sentence += (
-            f": the output is {width} wide for {dim} channels and has no path for x_t, which bounds cosine similarity "
-            f"by √({width}/{dim}) = {rank_bound(width, dim):.3f}; use prediction=v, or model.width=full"
+            f": the output is {width} wide for {dim} channels and must hold noise that fills all of them, which bounds "
+            f"cosine similarity by √({width}/{dim}) = {rank_bound(width, dim):.3f}; use prediction=v, or model.width=full"
         )
     return sentence + "."
 
@@ -73,8 +80,8 @@ def print_summary(model: TextDiffusion, figures: dict[str, Any], texts: list[str
         table.add_column(title, justify="right")
     for name in PREDICTORS:
         table.add_row(TITLES[name], *(f"{figures['val'][name][q]['overall']:.3f}" for q in QUANTITIES))
-    width, dim = model.denoiser.output_width, model.text_space.dim
-    if width < dim and not model.linear_path:
+    if is_bounded(model):
+        width, dim = model.denoiser.output_width, model.text_space.dim
         bound = f"{figures['rank_bound']:.3f}"
         table.add_row(f"bound √({width}/{dim})", bound, bound, "", "")
     console = Console(width=min(Console().width, 100))

@@ -1,0 +1,50 @@
+"""SimpleUNet1D: the first denoiser of the latent line, an encoder-decoder without skip connections."""
+
+import torch.nn.functional as F
+from torch import nn
+
+from diffusion_text.denoisers.base import Denoiser, TimeEmbedding
+from diffusion_text.denoisers.textunet import GROUPS, MaskedGroupNorm, grow, halve
+
+
+class SimpleUNet1D(Denoiser):
+    """Convolutions at lengths L, L/2, L/4 and back, `width` channels throughout (a third of dim, as published).
+
+    Nothing passes around the bottom: what L/4 positions cannot hold is lost.
+    """
+
+    def __init__(self, dim: int, width: int | None = None, time_dim: int = 256, self_conditioning: bool = False):
+        super().__init__()
+        if self_conditioning:
+            raise ValueError("model=simple_unet does not read x_0_previous: set route.self_conditioning=0")
+        width = width or max(GROUPS, round(dim / 3 / GROUPS) * GROUPS)
+        self.output_width = width
+        self.time, self.time_to_features = TimeEmbedding(time_dim), nn.Linear(time_dim, width)
+        self.enter = nn.Conv1d(dim, width, 3, padding=1)
+        self.shrink_1 = nn.Conv1d(width, width, 3, stride=2, padding=1)
+        self.shrink_2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
+        self.bottom = nn.Conv1d(width, width, 3, padding=1)
+        self.grow_2 = nn.Conv1d(width, width, 3, padding=1)
+        self.grow_1 = nn.Conv1d(width, width, 3, padding=1)
+        self.norms = nn.ModuleList(MaskedGroupNorm(width) for _ in range(6))
+        self.leave = nn.Conv1d(width, dim, 3, padding=1)
+
+    def forward(self, x_t, t, mask, x_0_previous=None):
+        time = self.time_to_features(F.silu(self.time(t))).unsqueeze(-1)
+        masks = [mask.unsqueeze(1)]
+        masks += [halve(masks[0]), halve(halve(masks[0]))]
+        h = self.enter(x_t.transpose(1, 2) * masks[0]) + time
+        for convolution, norm, before in (
+            (self.shrink_1, self.norms[0], masks[0]),
+            (self.shrink_2, self.norms[1], masks[1]),
+            (self.bottom, self.norms[2], masks[2]),
+        ):
+            h = convolution(F.silu(norm(h, before)) * before) + time
+        for convolution, norm, before, after in (
+            (self.grow_2, self.norms[3], masks[2], masks[1]),
+            (self.grow_1, self.norms[4], masks[1], masks[0]),
+        ):
+            h = F.silu(norm(h, before)) * before
+            h = convolution(grow(h, after.to(h)) * after) + time
+        h = self.leave(F.silu(self.norms[5](h, masks[0])) * masks[0])
+        return (h * masks[0]).transpose(1, 2)

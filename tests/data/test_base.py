@@ -1,0 +1,306 @@
+from itertools import pairwise
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffusion_text.data import base
+from diffusion_text.data.base import LatentMoments, TextDataModule, pack, pad, paragraphs, read_lines, split_by_position
+from diffusion_text.data.text_files import TextFiles
+from diffusion_text.errors import UserError
+
+SENTENCE = st.text(alphabet="abcz ,.é東", min_size=1, max_size=60).map(str.strip).filter(bool)
+LINES = st.lists(st.text(alphabet="ab \t", max_size=12).map(lambda text: text + "\n"), max_size=60)
+
+
+class Corpus(TextDataModule):
+    """Lines that a test states."""
+
+    def __init__(self, texts, **settings):
+        super().__init__(**settings)
+        self.texts = texts
+
+    def lines(self, split):
+        return (f"{text}\n\n" for text in self.texts[split])
+
+
+class TableEncoder:
+    """Latents are rows of a table, far off the scale on padding."""
+
+    dim, fingerprint = 3, "table"
+
+    def __init__(self, vocabulary):
+        self.table = torch.randn(vocabulary, self.dim, generator=torch.Generator().manual_seed(0))
+
+    def encode_raw(self, tokens, mask):
+        return self.table[tokens].masked_fill(~mask[..., None], 1000.0)
+
+
+@pytest.fixture
+def corpus(words_file, tmp_path):
+    """The words in three splits, prepared with latents, 10 tokens a text."""
+    lines = words_file.read_text(encoding="utf-8").split("\n\n")
+    texts = {"train": lines[:100], "validation": lines[100:120], "test": lines[120:140]}
+    return Corpus(texts, cache_dir=str(tmp_path / "cache"), length=10, batch_size=8)
+
+
+# ---- paragraphs
+
+
+def test_blank_lines_part_paragraphs():
+    assert list(paragraphs(["one\n", " two \n", "\n", " \t\n", "three\n"])) == ["one\ntwo", "three"]
+
+
+@given(LINES)
+def test_paragraphs_keep_every_line_and_hold_no_blank_one(lines):
+    found = list(paragraphs(lines))
+    assert [line for text in found for line in text.split("\n")] == [line.strip() for line in lines if line.strip()]
+
+
+def test_a_paragraph_without_end_is_ended():
+    found = list(paragraphs(["word " * 20 + "\n"] * 1000))
+    assert len(found) > 1
+    assert max(map(len, found)) < base.PARAGRAPH_LIMIT + 200
+
+
+# ---- packing
+
+
+@given(st.lists(SENTENCE, max_size=20), st.integers(4, 24))
+def test_packed_texts_hold_all_tokens_in_order_and_fit(tokenizer, texts, length):
+    packed = list(pack(texts, tokenizer, length))
+    separators = set(tokenizer("\n\n", add_special_tokens=False).input_ids)
+    inner = []
+    for ids in packed:
+        assert ids[0] == tokenizer.bos_token_id
+        assert ids[-1] == tokenizer.eos_token_id
+        assert 3 <= len(ids) <= length
+        assert ids[1] not in separators
+        assert ids[-2] not in separators
+        inner += [token for token in ids[1:-1] if token not in separators]
+    assert inner == [token for text in texts for token in tokenizer(text, add_special_tokens=False).input_ids]
+
+
+def test_neighbours_that_fit_share_a_text(tokenizer):
+    [ids] = pack(["river stone", "glass"], tokenizer, 40)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "river stone\n\nglass"
+
+
+def test_a_long_paragraph_is_cut_into_full_texts(tokenizer):
+    ids = tokenizer("zq" * 25, add_special_tokens=False).input_ids
+    packed = list(pack(["zq" * 25], tokenizer, 12))
+    assert len(packed) == -(-len(ids) // 10)
+    assert {len(text) for text in packed[:-1]} == {12}
+
+
+def test_what_follows_a_cut_paragraph_fills_its_last_text(tokenizer):
+    whole, rest = "zq" * 10, "z"
+    last = list(pack([whole, rest], tokenizer, 16))[-1]
+    assert tokenizer.decode(last, skip_special_tokens=True).endswith("\n\nz")
+
+
+# ---- splitting
+
+
+@given(st.lists(st.text(alphabet="ab\n", min_size=1, max_size=30), max_size=80))
+def test_splits_lie_end_to_end(lines):
+    parts = [list(split_by_position(lambda: lines, split)) for split in base.SPLITS]
+    assert [line for part in parts for line in part] == lines
+
+
+@given(st.lists(st.text(alphabet="ab", min_size=1, max_size=30), min_size=1, max_size=80))
+def test_splits_are_90_5_5_percent_within_a_line(lines):
+    total, longest = sum(map(len, lines)), max(map(len, lines))
+    end = 0
+    for split, border in (("train", 0.9), ("validation", 0.95), ("test", 1.0)):
+        end += sum(map(len, split_by_position(lambda: lines, split)))
+        assert abs(end - border * total) <= longest
+
+
+# ---- statistics
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=4))
+def test_moments_are_those_of_the_tokens_laid_end_to_end(lengths):
+    draw = np.random.default_rng(0)
+    batches = [[draw.normal(5.0, 2.0, (length, 3)).astype(np.float16) for length in batch] for batch in lengths]
+    moments = LatentMoments(3, 9)
+    for batch in batches:
+        moments.add(batch)
+    tokens = np.concatenate([text for batch in batches for text in batch]).astype(np.float64)
+    found = moments.statistics()
+    np.testing.assert_allclose(found["mean"], tokens.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found["covariance"], np.cov(tokens.T, bias=True), atol=1e-9)
+    assert found["length_counts"].tolist() == np.bincount(sum(lengths, []), minlength=10).tolist()
+
+
+def test_statistics_are_of_the_training_splits_real_tokens(corpus, tokenizer):
+    encoder = TableEncoder(len(tokenizer))
+    corpus.prepare(tokenizer, encoder)
+    texts = [text["tokens"] for text in corpus.tokens(tokenizer)["train"]]
+    latents = encoder.table.half().double()[torch.cat(texts).long()]
+    torch.testing.assert_close(corpus.statistics["mean"], latents.mean(0))
+    torch.testing.assert_close(corpus.statistics["covariance"], torch.cov(latents.T, correction=0))
+    assert len({len(text) for text in texts}) > 1, "without texts of different lengths there is no padding to leak"
+    assert corpus.statistics["length_counts"].tolist() == np.bincount([len(t) for t in texts], minlength=11).tolist()
+
+
+def test_latents_are_encoded_once(corpus, tokenizer, monkeypatch):
+    encoder = TableEncoder(len(tokenizer))
+    corpus.prepare(tokenizer, encoder)
+    statistics = corpus.statistics
+    monkeypatch.setattr(encoder, "encode_raw", None)
+    again = Corpus(corpus.texts, cache_dir=corpus.cache_dir, length=10)
+    again.prepare(tokenizer, encoder)
+    torch.testing.assert_close(again.statistics, statistics)
+
+
+def test_another_encoder_or_length_encodes_anew(corpus, tokenizer):
+    encoder = TableEncoder(len(tokenizer))
+    corpus.prepare(tokenizer, encoder)
+    directories = {corpus.directory}
+    encoder.fingerprint = "another table"
+    corpus.prepare(tokenizer, encoder)
+    directories.add(corpus.directory)
+    shorter = Corpus(corpus.texts, cache_dir=corpus.cache_dir, length=9)
+    shorter.prepare(tokenizer, encoder)
+    directories.add(shorter.directory)
+    assert len(directories) == 3
+
+
+# ---- batches
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=6))
+def test_padding_is_masked(lengths):
+    texts = [torch.arange(1, length + 1) for length in lengths]
+    tokens, mask = pad(texts, 99)
+    assert tokens.shape == mask.shape == (len(lengths), max(lengths))
+    assert torch.equal(tokens[mask], torch.cat(texts))
+    assert (tokens[~mask] == 99).all()
+
+
+def test_batches_bring_each_texts_latents_where_its_tokens_are(corpus, tokenizer):
+    encoder = TableEncoder(len(tokenizer))
+    corpus.prepare(tokenizer, encoder)
+    for batch in corpus.train_dataloader():
+        tokens, mask, latents = batch["tokens"], batch["mask"], batch["latents"]
+        assert tokens.shape == mask.shape == latents.shape[:2] == (8, mask.sum(1).max())
+        assert latents.dtype == torch.float32
+        torch.testing.assert_close(latents[mask], encoder.table[tokens[mask]], atol=2e-3, rtol=0)
+        assert (tokens[~mask] == tokenizer.pad_token_id).all()
+
+
+def test_evaluation_sees_every_text_once_and_in_order(corpus, tokenizer):
+    corpus.prepare(tokenizer)
+    seen = [ids[real] for batch in corpus.val_dataloader() for ids, real in zip(*batch.values(), strict=True)]
+    stored = [text["tokens"].long() for text in corpus.splits["validation"]]
+    assert len(stored) % corpus.batch_size, "the last batch should be a short one"
+    assert all(map(torch.equal, seen, stored))
+    assert len(seen) == len(stored)
+
+
+def order(corpus, epoch):
+    """The training texts in the order that an epoch brings them."""
+    loader = corpus.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [tuple(ids[real].tolist()) for batch in loader for ids, real in zip(*batch.values(), strict=True)]
+
+
+def test_the_order_follows_from_seed_and_epoch_alone(corpus, tokenizer):
+    corpus.prepare(tokenizer)
+    first = order(corpus, 3)
+    torch.manual_seed(12345)
+    assert order(corpus, 3) == first
+    assert order(corpus, 4) != first
+    corpus.seed = 1
+    assert order(corpus, 3) != first
+
+
+def test_a_corpus_below_one_batch_still_trains(tokenizer, tmp_path):
+    corpus = Corpus(dict.fromkeys(base.SPLITS, ["river stone"] * 40), cache_dir=str(tmp_path), batch_size=64)
+    corpus.prepare(tokenizer)
+    assert len(corpus.splits["train"]) < 64
+    assert len(corpus.train_dataloader()) == 1
+
+
+def test_tokens_are_memory_mapped(corpus, tokenizer):
+    corpus.prepare(tokenizer)
+    assert isinstance(corpus.splits["train"], datasets.Dataset)
+    assert corpus.splits["train"].cache_files
+
+
+# ---- what a user gets wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [("", "train"), ("a", "train"), ("a word\n" * 20, "train"), ("a word of some\n" * 100, "validation")],
+    ids=["empty", "one character", "small", "too small to hold out"],
+)
+def test_a_corpus_too_small_is_refused_naming_the_split(tmp_path, text, split):
+    file = tmp_path / "corpus.txt"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=rf"^the corpus is too small: its {split} split has \d+ characters[^\n]*$"):
+        _ = TextFiles(str(tmp_path), dir=str(file)).digest
+
+
+def test_the_digest_follows_the_text_and_where_it_is_split(corpus):
+    def digest(texts):
+        return Corpus(texts, cache_dir=corpus.cache_dir).digest
+
+    train, validation, test = corpus.texts.values()
+    same = digest(dict(corpus.texts))
+    assert same == digest({"train": train, "validation": validation, "test": test})
+    assert same != digest({"train": train, "validation": validation, "test": [*test[:-1], test[-1] + "!"]})
+    assert same != digest({"train": train[:-1], "validation": [train[-1], *validation], "test": test})
+
+
+@pytest.mark.parametrize(("settings", "says"), [({"length": 3}, "data.length"), ({"batch_size": 0}, "data.batch_size")])
+def test_a_setting_that_cannot_be_is_named(settings, says):
+    with pytest.raises(ValueError, match=says):
+        Corpus({}, cache_dir="unused", **settings)
+
+
+def test_lines_come_back_as_they_were(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("né\n\nzwei\ndrei", encoding="utf-8")
+    assert list(read_lines(file)) == ["né\n", "\n", "zwei\n", "drei"]
+
+
+def test_a_line_without_end_is_cut_and_nothing_is_lost(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("word " * 10_000, encoding="utf-8")
+    pieces = list(read_lines(file))
+    assert max(map(len, pieces)) <= base.LINE_LIMIT
+    assert "".join(pieces) == "word " * 10_000
+
+
+@pytest.mark.parametrize("position", [3, 20_000, 100_000])
+def test_text_that_is_not_utf_8_is_refused_saying_where(tmp_path, position):
+    file = tmp_path / "latin.txt"
+    file.write_bytes(b"word\n" * (position // 5) + b"x" * (position % 5) + b"\xe9t\xe9\n")
+    with pytest.raises(UserError, match=rf"latin.txt is not UTF-8 text \(byte {position}\)[^\n]*$"):
+        list(read_lines(file))
+
+
+def test_binary_is_refused(tmp_path):
+    file = tmp_path / "image.txt"
+    file.write_bytes(b"GIF89a\0\1\2\n")
+    with pytest.raises(UserError, match=r"image.txt is not text but binary[^\n]*$"):
+        list(read_lines(file))
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "."], ids=["missing", "a folder"])
+def test_what_cannot_be_read_is_named(tmp_path, name):
+    with pytest.raises(UserError, match=r"^cannot read [^\n]*$"):
+        list(read_lines(tmp_path / name))
+
+
+def test_each_call_reads_the_corpus_anew(corpus):
+    first, second = (list(corpus.paragraphs("train")) for _ in range(2))
+    assert first == second
+    assert all(a != b for a, b in pairwise(first))

@@ -1,0 +1,104 @@
+import pytest
+import torch
+
+from diffusion_text.data.text_files import TextFiles
+from diffusion_text.errors import UserError
+from diffusion_text.models.space_recipes import BartMini, BartPretrained, train_tokenizer
+
+SMALL = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "max_length": 32, "num_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def data(words_file, tmp_path_factory):
+    return TextFiles(str(tmp_path_factory.mktemp("cache")), length=12, dir=str(words_file))
+
+
+def build_anew(self, data, directory):
+    raise RuntimeError("pretraining again")
+
+
+def test_pretrained_once_then_cached(data, monkeypatch):
+    first = BartMini(**SMALL).build(data)
+    assert first.dim == 16
+    assert first.frozen.module.config.encoder_layers == first.frozen.module.config.decoder_layers == 1
+    assert len(first.tokenizer) == 320
+    monkeypatch.setattr(BartMini, "pretrain", build_anew)
+    assert BartMini(**SMALL).build(data).fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize("change", [{"num_steps": 4}, {"seed": 1}, {"mask_probability": 0.2}, {"dim": 32}])
+def test_another_setting_pretrains_anew(data, monkeypatch, change):
+    BartMini(**SMALL).build(data)
+    monkeypatch.setattr(BartMini, "pretrain", build_anew)
+    with pytest.raises(RuntimeError, match="pretraining again"):
+        BartMini(**SMALL | change).build(data)
+
+
+def test_another_corpus_pretrains_anew(data, words_file, monkeypatch, tmp_path):
+    BartMini(**SMALL).build(data)
+    monkeypatch.setattr(BartMini, "pretrain", build_anew)
+    changed = tmp_path / "changed.txt"
+    changed.write_text(words_file.read_text(encoding="utf-8").replace("apple", "pear"), encoding="utf-8")
+    with pytest.raises(RuntimeError, match="pretraining again"):
+        BartMini(**SMALL).build(TextFiles(data.cache_dir, length=12, dir=str(changed)))
+
+
+def test_pretraining_repeats_and_leaves_the_random_state_alone(data, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    fingerprints = set()
+    for cache, seed in ((tmp_path / "a", 5), (tmp_path / "b", 6)):
+        torch.manual_seed(seed)
+        elsewhere = TextFiles(str(cache), length=12, dir=str(data.dir))
+        fingerprints.add(BartMini(**SMALL).build(elsewhere).fingerprint)
+        if seed == 5:
+            assert torch.equal(torch.rand(3), expected)
+    assert len(fingerprints) == 1
+
+
+def test_pretraining_learns_to_reconstruct(data):
+    space = BartMini(**SMALL | {"dim": 32, "num_steps": 150, "learning_rate": 5e-3}).build(data)
+    data.prepare(space.tokenizer)
+    batch = next(iter(data.val_dataloader()))
+    labels = batch["tokens"].masked_fill(~batch["mask"], -100)
+    with torch.no_grad():
+        loss = space.frozen.module(batch["tokens"], attention_mask=batch["mask"], labels=labels).loss
+    frequencies = torch.bincount(labels[labels >= 0]).double()
+    unigram = torch.distributions.Categorical(frequencies).entropy()
+    assert loss < 0.75 * unigram, "no better than knowing how frequent each token is"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"dim": 30, "heads": 4}, r"text_space\.dim=30 .*text_space\.heads=4"), ({"vocab_size": 100}, "at least 300")],
+)
+def test_settings_that_cannot_be_are_refused(change, says):
+    with pytest.raises(ValueError, match=says):
+        BartMini(**change)
+
+
+def test_a_recipe_knows_its_width_and_positions_before_it_is_built(bart_directory):
+    mini = BartMini(dim=24, heads=2, max_length=77)
+    assert (mini.dim, mini.max_length) == (24, 77)
+    pretrained = BartPretrained(str(bart_directory))
+    assert (pretrained.dim, pretrained.max_length) == (16, 40)
+
+
+def test_a_pretrained_bart_is_loaded_as_it_is(bart_directory, data):
+    recipe = BartPretrained(str(bart_directory))
+    space = recipe.build(data)
+    assert (space.dim, space.max_length) == (recipe.dim, recipe.max_length)
+
+
+def test_a_pretrained_bart_that_is_not_there_is_refused_at_once(tmp_path):
+    with pytest.raises(UserError, match="is not a model directory"):
+        _ = BartPretrained(str(tmp_path / "nothing")).dim
+
+
+def test_any_utf_8_survives_the_tokenizer(words_file):
+    tokenizer = train_tokenizer([words_file.read_text(encoding="utf-8")], 320)
+    text = "Grüße, 東京 🙂\n\ttab  two spaces ."
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert len({*tokenizer.all_special_ids} & {*ids}) == 0
+    assert sorted(tokenizer.all_special_ids) == [0, 1, 2, 3, 4]
