@@ -49,14 +49,7 @@ CONTRACTS = (
     Sampler,
 )  # fmt: skip
 PARTS = ("schedule", "prediction", "loss", "weighting", "time_sampling")
-MACHINERY = (
-    "trainer",
-    "logger",
-    "callbacks",
-    "cache_dir",
-    "run_dir",
-    "resume",
-)  # not part of what a checkpoint is
+MACHINERY = ("trainer", "logger", "callbacks", "cache_dir", "run_dir", "preflight", "resume")  # not what a model is
 
 
 @dataclass
@@ -69,6 +62,7 @@ class Training:
     sampler: Sampler
     num_samples: int
     seed: int
+    preflight: str
     run: Run
 
 
@@ -99,7 +93,7 @@ def compose_training(cfg: DictConfig) -> Training:
     assert isinstance(config, dict)
     OmegaConf.save(OmegaConf.create(config), run.config)
     model.save_hyperparameters({name: as_data(node) for name, node in config.items() if name not in MACHINERY})
-    return Training(model, data, trainer, sampler, cfg.num_samples, cfg.seed, run)
+    return Training(model, data, trainer, sampler, cfg.num_samples, cfg.seed, cfg.preflight, run)
 
 
 def restore(checkpoint: Path, sampler_changes: DictConfig) -> tuple[LatentDiffusion, Sampler, int]:
@@ -125,7 +119,9 @@ def restore(checkpoint: Path, sampler_changes: DictConfig) -> tuple[LatentDiffus
     try:
         model.load_state_dict(stored["state_dict"])
     except RuntimeError as error:
-        raise UserError(f"{checkpoint} was written by another version of this code: sample with that version") from error
+        raise UserError(
+            f"{checkpoint} was written by another version of this code: sample with that version"
+        ) from error
     return model.eval(), build(cfg, "sampler"), stored["global_step"]
 
 
@@ -174,6 +170,8 @@ def check_machine(cfg: DictConfig) -> None:
             f"trainer={choices.trainer} in a sweep would run the whole sweep again on every other GPU: "
             "use trainer.strategy=ddp_spawn, or one GPU a job"
         )
+    if cfg.preflight not in ("stop", "warn", "only", "off"):
+        raise UserError(f"preflight={cfg.preflight} is none of stop, warn, only, off")
     endless = cfg.trainer.get("max_epochs") in (-1, None) and cfg.trainer.max_steps < 1
     if endless:
         raise UserError("trainer.max_steps and trainer.max_epochs are both unlimited: set one of them")

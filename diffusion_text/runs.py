@@ -39,6 +39,11 @@ class Run:
         return self.directory / "text_space"
 
     @property
+    def preflight(self) -> Path:
+        """What was checked before training."""
+        return self.directory / "preflight.json"
+
+    @property
     def samples(self) -> Path:
         return self.directory / "samples"
 

@@ -16,7 +16,7 @@ from diffusion_text.composition import Training
 from diffusion_text.errors import UserError
 from diffusion_text.sampling import write_samples
 from diffusion_text.tracking import loggers
-from diffusion_text.tracking.summary import count_parameters, describe, final_figures, print_summary
+from diffusion_text.tracking.summary import count_parameters, describe, final_figures, print_preflight, print_summary
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,9 @@ def train(training: Training) -> None:
     try:
         with FileLock(run.directory / ".lock", timeout=0):
             log.info("%s", describe(training.model))
+            check(training)
+            if training.preflight == "only":
+                return
             seconds = fit(training)
             conclude(training, seconds)
             loggers.finish(failed=False)
@@ -35,6 +38,21 @@ def train(training: Training) -> None:
     except BaseException:
         loggers.finish(failed=True)
         raise
+
+
+def check(training: Training) -> None:
+    """Preflight: print the checks, keep them in preflight.json, and stop at a failing one unless told to go on."""
+    if training.preflight == "off":
+        return
+    checks = training.model.preflight(next(iter(training.data.train_dataloader())))
+    rows = [check._asdict() for check in checks]
+    training.run.preflight.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print_preflight(checks)
+    failed = [check for check in checks if check.verdict == "fail"]
+    if failed and training.preflight != "warn":
+        raise UserError(
+            f"preflight: {failed[0].name} {failed[0].measured}; {failed[0].advice}, or go on with preflight=warn"
+        )
 
 
 def fit(training: Training) -> float:

@@ -38,6 +38,8 @@ class DiffusersUNet1D(Denoiser):
     def forward(self, x_t, t, mask, x_0_previous=None):
         x = (x_t * mask.unsqueeze(-1)).transpose(1, 2)
         length = x.shape[-1]
-        shortfall = max(-length % 2**LEVELS, 4 * 2**LEVELS - length)  # its resampling needs a few positions at the bottom
+        shortfall = max(
+            -length % 2**LEVELS, 4 * 2**LEVELS - length
+        )  # its resampling needs a few positions at the bottom
         output = self.unet(F.pad(x, (0, shortfall)), 1000 * t).sample[..., :length]
         return output.transpose(1, 2) * mask.unsqueeze(-1)

@@ -1,8 +1,8 @@
 """A bidirectional transformer with adaptive layer norm; the denoiser of choice for both routes.
 
 Time conditions every block: shift, scale and gate from the time embedding (adaLN-Zero, Peebles & Xie 2023, §3.2; the
-gates start at 0.1 rather than 0, so that the first gradient already reaches every parameter). Positions are rotary by default (Su et al. 2021). Self-conditioning is concatenated to the
-input (Chen et al. 2023).
+gates start at 0.1 rather than 0, so that the first gradient already reaches every parameter). Positions are rotary by
+default (Su et al. 2021). Self-conditioning is concatenated to the input (Chen et al. 2023).
 """
 
 import torch

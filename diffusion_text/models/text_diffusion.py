@@ -11,6 +11,19 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from diffusion_text.denoisers.base import Denoiser
+from diffusion_text.diagnostics.preflight import (
+    Check,
+    gradient_reach,
+    latent_scale,
+    output_rank,
+    padding_leak,
+    position_sensitivity,
+    readable_share,
+    round_trip,
+    snap_space,
+    standardisation,
+    time_sensitivity,
+)
 from diffusion_text.diagnostics.references import Estimate, LinearPredictor, do_nothing
 from diffusion_text.diffusion.gaussian import Level, corrupt, noise_from, per_text
 from diffusion_text.diffusion.losses import Loss, Weighting
@@ -23,6 +36,7 @@ from diffusion_text.shapes import Latents, Mask, Times, Tokens
 from diffusion_text.text_spaces.base import TextSpace
 
 Batch = dict[str, Tensor]
+PREFLIGHT_TEXTS = 8
 PREDICTORS = ("model", "do_nothing", "linear")
 
 
@@ -148,6 +162,43 @@ class TextDiffusion(LightningModule, ABC):
             losses = self.losses(noisy, output)
             self.log_dict({f"{stage}/{name}": value for name, value in losses.items()}, batch_size=len(x_0))
             self.compare(stage, noisy, output)
+
+    # ---- preflight
+
+    def preflight(self, batch: Batch) -> list[Check]:
+        """Check the untrained model on one batch; leaves no trace in it."""
+        self.eval()
+        generator_state = torch.get_rng_state()
+        torch.manual_seed(self.seed)
+        batch = {name: value[:PREFLIGHT_TEXTS].to(self.device) for name, value in batch.items()}
+        with torch.no_grad():
+            x_0, mask, tokens = self.encode_batch(batch), batch["mask"], batch["tokens"]
+            decoded = self.text_space.decode(x_0, mask)
+        half = torch.full((len(x_0),), 0.5, device=x_0.device)
+        noisy = self.noised(x_0, torch.randn_like(x_0), half, mask)
+        self.losses(noisy, self.output(noisy.x_t, half, mask))["loss"].backward()
+        gradients = {name: parameter.grad for name, parameter in self.denoiser.named_parameters()}
+        self.zero_grad()
+        checks = [
+            output_rank(self.denoiser, x_0.shape[-1], self.is_bare_epsilon, x_0.device),
+            position_sensitivity(self.denoiser, noisy.x_t, mask),
+            time_sensitivity(self.denoiser, noisy.x_t, mask),
+            latent_scale(x_0, mask),
+            readable_share(x_0, tokens, mask, self.schedule),
+            standardisation(x_0, mask),
+            padding_leak(self.denoiser, noisy.x_t, mask),
+            round_trip(decoded, tokens, mask),
+            snap_space(self.text_space.snap(x_0), x_0, mask),
+            gradient_reach(gradients),
+        ]
+        torch.set_rng_state(generator_state)
+        self.train()
+        return checks
+
+    @property
+    def is_bare_epsilon(self) -> bool:
+        """Whether the network must output the noise by itself: then its rank bounds the prediction."""
+        return isinstance(self.prediction, EpsilonPrediction) and not self.linear_path
 
     # ---- metrics
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diagnostics.references import rank_bound
-from diffusion_text.diffusion.predictions import EpsilonPrediction
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
@@ -49,8 +49,7 @@ def final_figures(model: TextDiffusion, logged: dict[str, Any]) -> dict[str, Any
 
 def is_bounded(model: TextDiffusion) -> bool:
     """Whether the architecture's rank bounds the noise prediction: only a bare epsilon has no other path for x_t."""
-    narrow = model.denoiser.output_width < model.text_space.dim
-    return narrow and isinstance(model.prediction, EpsilonPrediction) and not model.linear_path
+    return model.denoiser.output_width < model.text_space.dim and model.is_bare_epsilon
 
 
 def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
@@ -66,10 +65,26 @@ def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
     if is_bounded(model):
         width, dim = model.denoiser.output_width, model.text_space.dim
         sentence += (
-            f": the output is {width} wide for {dim} channels and must hold noise that fills all of them, which bounds "
-            f"cosine similarity by √({width}/{dim}) = {rank_bound(width, dim):.3f}; use prediction=v, or model.width=full"
+            f": the output is {width} wide and must hold noise that fills {dim} channels, so its cosine is at most "
+            f"√({width}/{dim}) = {rank_bound(width, dim):.3f}; use prediction=v, or model.width=full"
         )
     return sentence + "."
+
+
+def print_preflight(checks: list[Check]) -> None:
+    """The checks with their measured numbers; advice where one is not ok."""
+    colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    table = Table(title="Preflight", title_justify="left")
+    for title in ("check", "measured", "verdict", "advice"):
+        table.add_column(title)
+    for check in checks:
+        table.add_row(check.name, check.measured, f"[{colours[check.verdict]}]{check.verdict}[/]", check.advice)
+    console().print(table)
+
+
+def console() -> Console:
+    """A console no wider than a page."""
+    return Console(width=min(Console().width, 120))
 
 
 def print_summary(model: TextDiffusion, figures: dict[str, Any], texts: list[str], run: Run) -> None:
@@ -84,10 +99,10 @@ def print_summary(model: TextDiffusion, figures: dict[str, Any], texts: list[str
         width, dim = model.denoiser.output_width, model.text_space.dim
         bound = f"{figures['rank_bound']:.3f}"
         table.add_row(f"bound √({width}/{dim})", bound, bound, "", "")
-    console = Console(width=min(Console().width, 100))
-    console.print(table)
-    console.print(verdict(model, figures), highlight=False, markup=False)
+    out = console()
+    out.print(table)
+    out.print(verdict(model, figures), highlight=False, markup=False)
     for text in texts:
-        console.print("› " + " ".join(text.split()), highlight=False, markup=False)
-    console.print(f"{run.directory}", highlight=False, markup=False, soft_wrap=True)
+        out.print("› " + " ".join(text.split()), highlight=False, markup=False)
+    out.print(f"{run.directory}", highlight=False, markup=False, soft_wrap=True)
     log.debug("%s", verdict(model, figures))
