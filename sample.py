@@ -1,4 +1,4 @@
-"""Sample texts from a run: python sample.py --help"""
+"""Sample texts from a run, or look closely at what its model does: python sample.py --help"""
 
 import hydra
 
@@ -8,14 +8,10 @@ from diffusion_text.entry import run, user_errors
 @hydra.main(version_base="1.3", config_path="conf", config_name="sample")
 def main(cfg):
     with user_errors():
-        from diffusion_text.composition import restore
-        from diffusion_text.runs import Run, find_checkpoint
-        from diffusion_text.sampling import print_samples, write_samples
+        from diffusion_text.composition import compose_task
 
-        checkpoint = find_checkpoint(cfg.run, cfg.ckpt, cfg.outputs)
-        model, sampler, step = restore(checkpoint, cfg.sampler)
-        run_directory = Run.of_checkpoint(checkpoint)
-        print_samples(write_samples(model, sampler, run_directory, cfg.num_samples, cfg.seed, cfg.length, step))
+        task, session = compose_task(cfg)
+        task(session)
 
 
 if __name__ == "__main__":

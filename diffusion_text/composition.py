@@ -12,6 +12,7 @@ import pickle
 import pkgutil
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,7 +42,8 @@ from diffusion_text.errors import UserError
 from diffusion_text.models.latent_diffusion import LatentDiffusion
 from diffusion_text.models.space_recipes import BartPretrained, SpaceRecipe
 from diffusion_text.models.text_diffusion import TextDiffusion
-from diffusion_text.runs import Run
+from diffusion_text.runs import Run, find_checkpoint
+from diffusion_text.tasks.session import Session
 from diffusion_text.text_spaces.bart import BartSpace
 
 CONTRACTS = (
@@ -72,7 +74,7 @@ def compose_training(cfg: DictConfig) -> Training:
     quiet_libraries()
     check_machine(cfg)
     if cfg.cache_dir is None:
-        cfg.cache_dir = platformdirs.user_cache_dir("diffusion_text")
+        cfg.cache_dir = default_cache()
     parts = {name: build(cfg, name) for name in PARTS}
     sampler = build(cfg, "sampler")
     recipe = build(cfg, "text_space")
@@ -96,19 +98,45 @@ def compose_training(cfg: DictConfig) -> Training:
     return Training(model, data, trainer, sampler, cfg.num_samples, cfg.seed, cfg.preflight, run)
 
 
-def restore(checkpoint: Path, sampler_changes: DictConfig) -> tuple[LatentDiffusion, Sampler, int]:
-    """The model of a checkpoint with its averaged weights, its sampler (with some values changed), and its step."""
+def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
+    """What sample.py was asked to do, and the trained model to do it with."""
     quiet_libraries()
-    run = Run.of_checkpoint(checkpoint)
+    checkpoint = find_checkpoint(cfg.run, cfg.ckpt, cfg.outputs)
+    task = build(cfg, "task")
+    stored = load(checkpoint)
+    trained = DictConfig(as_config(stored["hyper_parameters"]))
+    changes = {key: value for key, value in cfg.sampler.items() if value != "run"}
+    if "_target_" in changes:
+        trained.sampler = {key: value for key, value in trained.sampler.items() if key in cfg.sampler}
+    trained.sampler.merge_with(changes)
+    session = Session(
+        model=restore(checkpoint, stored, trained),
+        sampler=build(trained, "sampler"),
+        run=Run.of_checkpoint(checkpoint),
+        step=stored["global_step"],
+        seed=cfg.seed,
+        num_samples=cfg.num_samples,
+        length=cfg.length,
+        text=cfg.text,
+        data=lambda: build(trained, "data", cache_dir=cfg.cache_dir or default_cache()),
+    )
+    return task, session
+
+
+def load(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's content: tensors and plain values, nothing that could run."""
     try:
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        cfg = DictConfig(as_config(stored["hyper_parameters"]))
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{checkpoint} is not a checkpoint of this project: {first_line(error)}") from error
-    changes = {key: value for key, value in sampler_changes.items() if value != "run"}
-    if "_target_" in changes:
-        cfg.sampler = {key: value for key, value in cfg.sampler.items() if key in sampler_changes}
-    cfg.sampler.merge_with(changes)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{checkpoint} is not a checkpoint: {first_line(error)}") from error
+    if not isinstance(stored, dict) or "hyper_parameters" not in stored:
+        raise UserError(f"{checkpoint} is not a checkpoint of this project: it holds no configuration")
+    return stored
+
+
+def restore(checkpoint: Path, stored: dict[str, Any], cfg: DictConfig) -> LatentDiffusion:
+    """The model of a checkpoint, with its averaged weights."""
+    run = Run.of_checkpoint(checkpoint)
     pretrained = run.text_space if run.text_space.is_dir() else cfg.text_space.get("pretrained")
     if pretrained is None:
         raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")
@@ -122,7 +150,12 @@ def restore(checkpoint: Path, sampler_changes: DictConfig) -> tuple[LatentDiffus
         raise UserError(
             f"{checkpoint} was written by another version of this code: sample with that version"
         ) from error
-    return model.eval(), build(cfg, "sampler"), stored["global_step"]
+    return model.eval()
+
+
+def default_cache() -> str:
+    """Where this platform keeps caches."""
+    return platformdirs.user_cache_dir("diffusion_text")
 
 
 def build(cfg: DictConfig, name: str, **arguments: Any) -> Any:

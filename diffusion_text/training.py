@@ -14,7 +14,8 @@ from lightning import Trainer
 
 from diffusion_text.composition import Training
 from diffusion_text.errors import UserError
-from diffusion_text.sampling import write_samples
+from diffusion_text.tasks.generate import write_samples
+from diffusion_text.tasks.session import Session
 from diffusion_text.tracking import loggers
 from diffusion_text.tracking.summary import count_parameters, describe, final_figures, print_preflight, print_summary
 
@@ -91,5 +92,5 @@ def conclude(training: Training, seconds: float) -> None:
         "parameters": count_parameters(model.denoiser),
     }
     run.metrics.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    texts = write_samples(model, training.sampler, run, training.num_samples, training.seed, None, best["global_step"])
-    print_summary(model, figures, texts, run)
+    session = Session(model, training.sampler, run, best["global_step"], training.seed, training.num_samples)
+    print_summary(model, figures, write_samples(session), run)

@@ -27,7 +27,7 @@ from diffusion_text.diffusion.schedules import CosineSchedule, LinearSchedule, S
 GOLDENS = json.loads((Path(__file__).parents[1] / "golden" / "samplers.json").read_text())
 DATA_STD = 0.5
 PREDICTIONS = {"epsilon": EpsilonPrediction(), "x0": X0Prediction(), "v": VPrediction()}
-SHAPE = (32, 16, 16)
+SHAPE = (16, 16, 16)
 SAMPLING_ERROR = 1 / math.sqrt(2 * math.prod(SHAPE))  # relative standard error of an estimated standard deviation
 
 SAMPLERS = {"ddpm": DDPMSampler, "ddim": DDIMSampler, "ddim_eta_1": lambda *args: DDIMSampler(*args, eta=1.0)}
@@ -101,10 +101,10 @@ def exact_predictor(schedule, data_std):
 def spreads(sampler, schedule, data_std=DATA_STD):
     """Standard deviations that a run shows: `(time, prediction's name, std)` for ten times or so down to 0.
 
-    It starts from noise whose standard deviation is exactly 1.
+    It starts from noise whose mean square is exactly 1.
     """
     x_t = torch.randn(len(PREDICTIONS), *SHAPE, generator=torch.Generator().manual_seed(0))
-    x_t = (x_t / x_t.std((1, 2, 3), keepdim=True, correction=0)).flatten(0, 1)
+    x_t = (x_t / x_t.square().mean((1, 2, 3), keepdim=True).sqrt()).flatten(0, 1)
     run = sampler.reverse(x_t, exact_predictor(schedule, data_std), schedule, torch.Generator().manual_seed(1))
     shown = []
     for number, step in enumerate(run, start=1):

@@ -1,0 +1,57 @@
+"""A trained model and what a user wants of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from diffusion_text.data.base import TextDataModule, pad
+from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.models.latent_diffusion import LatentDiffusion
+from diffusion_text.runs import Run
+from diffusion_text.shapes import Mask, Tokens
+
+
+@dataclass
+class Session:
+    """A model with its averaged weights, at training step `step`, and the run it came from."""
+
+    model: LatentDiffusion
+    sampler: Sampler
+    run: Run
+    step: int
+    seed: int = 0
+    num_samples: int = 5
+    length: int | None = None
+    text: str | None = None
+    data: Callable[[], TextDataModule] | None = field(default=None, repr=False)
+
+    def texts(self) -> tuple[Tokens, Mask]:
+        """The user's text, or the first `num_samples` of the validation split, as tokens and mask."""
+        space = self.model.text_space
+        if self.text is not None:
+            return self.tokenize([self.text])
+        assert self.data is not None
+        split = self.data().tokens(space.tokenizer)["validation"]
+        chosen = split[: min(self.num_samples, len(split))]["tokens"]
+        return pad(list(chosen), space.tokenizer.pad_token_id)
+
+    def tokenize(self, texts: list[str]) -> tuple[Tokens, Mask]:
+        """Texts as tokens and mask, each with <s> and </s>, cut at the length that the model was trained for."""
+        tokenizer = self.model.text_space.tokenizer
+        room = len(self.model.length_counts) - 3
+        ids = [tokenizer(text, add_special_tokens=False, verbose=False).input_ids[:room] for text in texts]
+        wrapped = [torch.tensor([tokenizer.bos_token_id, *text, tokenizer.eos_token_id]) for text in ids]
+        return pad(wrapped, tokenizer.pad_token_id)
+
+    def file(self, name: str, suffix: str) -> Path:
+        """A path in the run's samples that is not taken: `name`, or the first of `name-2`, `name-3`, …"""
+        self.run.samples.mkdir(exist_ok=True)
+        path, number = self.run.samples / f"{name}{suffix}", 1
+        while path.exists():
+            number += 1
+            path = self.run.samples / f"{name}-{number}{suffix}"
+        return path

@@ -1,0 +1,193 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffusion_text import entry
+from diffusion_text.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+WITHOUT_TORCH = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    heavy = {"torch", "lightning", "transformers", "datasets", "wandb"} & sys.modules.keys()
+    assert not heavy, heavy
+"""
+
+
+@pytest.fixture
+def call(tmp_path):
+    """A function that runs a script of the root, or Python, in an empty directory."""
+
+    def call(script, *arguments, prefix=()):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "DIFFUSION_TEXT_CACHE": str(tmp_path / "cache")}
+        environment.pop("HYDRA_FULL_ERROR", None)
+        return subprocess.run(
+            [sys.executable, *prefix, str(ROOT / script), *arguments],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    return call
+
+
+def complaint(result):
+    """The one line that a user's mistake is answered with."""
+    assert result.returncode == 2, result.stderr
+    [line] = result.stderr.splitlines()
+    assert "Traceback" not in result.stdout
+    return line
+
+
+# ---- a user's mistake is one line and exit code 2
+
+
+@pytest.mark.parametrize(
+    ("script", "argument", "says"),
+    [
+        ("train.py", "schdule=sqrt", "schdule: there is no such setting, did you mean schedule?"),
+        ("train.py", "schedule=sqr", "schedule=sqr: there is no such option, did you mean sqrt?"),
+        ("train.py", "trainer.max_step=3", "trainer.max_step: there is no such setting, did you mean trainer.max_steps?"),
+        ("train.py", "model.widht=full", "model.widht: there is no such setting, did you mean model.width?"),
+        ("train.py", "zzzzzzzz=1", "zzzzzzzz: there is no such setting; python train.py --cfg job shows them all"),
+        ("train.py", "schedule=zzzzzz", "there is no such option; there are cosine, linear, log_snr_linear, sqrt"),
+        ("train.py", "experiment=bart_wikitext", "did you mean bart_wikitext2?"),
+        ("train.py", "data.length", "data.length"),
+        ("train.py", "data={length:", "data={length:"),
+        ("train.py", "resume=outputs/nowhere", "resume=outputs/nowhere is no run"),
+        ("sample.py", "num_sample=3", "num_sample: there is no such setting, did you mean num_samples?"),
+        ("sample.py", "sampler=dpm", "sampler=dpm: there is no such option, did you mean ddpm?"),
+    ],
+)
+def test_a_misspelt_override_is_named_with_the_nearest_that_exists(call, script, argument, says):
+    line = complaint(call(script, argument, prefix=("-c", WITHOUT_TORCH)))
+    assert line.startswith(f"{script}: ")
+    assert says in line
+
+
+def test_a_run_directory_that_cannot_be_written_is_named(call, tmp_path):
+    (tmp_path / "file").touch()
+    line = complaint(call("train.py", f"hydra.run.dir={tmp_path}/file/run"))
+    assert line.startswith(f"train.py: cannot write {tmp_path}/file")
+    assert "hydra.run.dir" in line
+
+
+def test_a_mistake_found_inside_the_job_is_one_line_too(call):
+    line = complaint(call("train.py", "data=text_files", "data.dir=nowhere"))
+    assert line == "train.py: data.dir=nowhere does not exist"
+
+
+def test_sampling_from_what_is_no_run_is_one_line(call, tmp_path):
+    assert "sample.py: run=nowhere is no run" in complaint(call("sample.py", "run=nowhere"))
+    assert not list(tmp_path.iterdir()), "looking for a run leaves nothing behind"
+
+
+# ---- help comes at once
+
+
+@pytest.mark.parametrize("script", ["train.py", "sample.py"])
+def test_help_and_configuration_need_no_torch(call, script, tmp_path):
+    shown = call(script, "--help", prefix=("-c", WITHOUT_TORCH))
+    assert shown.returncode == 0, shown.stderr
+    assert f"python {script} " in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 120
+    assert "$" not in shown.stdout
+    configuration = call(script, "--cfg", "job", prefix=("-c", WITHOUT_TORCH))
+    assert configuration.returncode == 0, configuration.stderr
+    assert "num_samples: 5" in configuration.stdout
+    assert not list(tmp_path.iterdir()), "a look leaves nothing behind"
+
+
+def test_help_shows_every_group_and_option(call):
+    shown = call("train.py", "--help").stdout
+    for group in filter(Path.is_dir, (ROOT / "conf").iterdir()):
+        [line] = [line for line in shown.splitlines() if line.strip().startswith(f"{group.name}:")]
+        options = set(line.partition(":")[2].replace(",", " ").split())
+        assert options == {file.stem for file in group.glob("*.yaml")}
+
+
+# ---- resuming
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    """A function that makes a run directory in which these overrides were used."""
+
+    def make(*overrides, name="run"):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        lines = "".join(f"- {override}\n" for override in overrides) or "[]\n"
+        (tmp_path / name / ".hydra" / "overrides.yaml").write_text(lines, encoding="utf-8")
+        return tmp_path / name
+
+    return make
+
+
+def test_resuming_takes_the_runs_overrides_first(run_of):
+    run = run_of("schedule=cosine", "trainer.max_steps=20")
+    argv = entry.resumed(["train.py", f"resume={run}", "trainer.max_steps=30"])
+    assert argv == [
+        "train.py", "schedule=cosine", "trainer.max_steps=20", f"resume={run}", "trainer.max_steps=30",
+        f"hydra.run.dir={run}",
+    ]  # fmt: skip
+
+
+def test_resuming_a_resumed_run_forgets_where_from(run_of):
+    run = run_of("seed=1", "resume=elsewhere")
+    assert "resume=elsewhere" not in entry.resumed(["train.py", f"resume={run}"])
+
+
+@pytest.mark.parametrize("argv", [["train.py", "seed=1"], ["train.py", "resume=null"], ["train.py", "resume="]])
+def test_without_resume_nothing_changes(argv):
+    assert entry.resumed(argv) == argv
+
+
+def test_resuming_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^resume=\S+ is no run: [^\n]*runs lie in outputs/DATE/TIME-NAME$"):
+        entry.resumed(["train.py", f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize("name", ["12-00-00-textunet-sqrt-v", "my run"])
+def test_a_group_can_be_chosen_anew_on_resuming(call, run_of, name):
+    run = run_of("sampler=ddim", "trainer.max_steps=20", "seed=3", name=name)
+    shown = call("train.py", f"resume={run}", "sampler=ddpm", "trainer.max_steps=30", "--cfg", "job")
+    assert shown.returncode == 0, shown.stderr
+    assert "DDPMSampler" in shown.stdout
+    assert "max_steps: 30" in shown.stdout
+    assert "seed: 3" in shown.stdout
+
+
+# ---- telling what was meant
+
+
+def test_the_settings_are_those_of_both_scripts():
+    names = entry.settings()
+    assert {"trainer.max_steps", "data.dir", "model.width", "sampler", "outputs", "ckpt"} <= set(names)
+    assert not [name for name in names if "_target_" in name]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("trainer.max_step", ", did you mean trainer.max_steps?"), ("q", "")])
+def test_only_a_close_name_is_suggested(name, expected):
+    assert entry.nearest(name, ["trainer.max_steps", "seed"]) == expected
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from diffusion_text.entry import run\nrun(lambda: [][0])\n", encoding="utf-8")
+    shown = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert shown.returncode == 1
+    assert "IndexError" in shown.stderr
+
+
+def test_spinning_threads_are_off_before_torch_is_imported(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nfrom diffusion_text.entry import run\nrun(lambda: print(os.environ['OMP_WAIT_POLICY']))\n",
+        encoding="utf-8",
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    shown = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout == "passive\n"
