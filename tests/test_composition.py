@@ -161,7 +161,6 @@ def test_the_written_configuration_is_resolved(composed, settings, tmp_path):
         (["data.length=2"], ["data: ", "data.length", "2"]),
         (["data.length=many"], ["data", "length", "many"]),
         (["trainer.max_steps=many"], ["trainer", "max_steps", "many"]),
-        (["sampler.clip=some"], ["sampler", "clip", "some"]),
         (["trainer.precision=17"], ["trainer: ", "17"]),
         (["callbacks.ema.avg_fn.decay=1.5"], ["decay", "1.5"]),
         (["trainer.accumulate_grad_batches=0"], ["accumulate_grad_batches"]),

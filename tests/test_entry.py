@@ -57,7 +57,7 @@ def complaint(result):
         ("train.py", "schedule=zzzzzz", "there is no such option; there are cosine, linear, log_snr_linear, sqrt"),
         ("train.py", "experiment=bart_wikitext", "did you mean bart_wikitext2?"),
         ("train.py", "data.length", "data.length"),
-        ("train.py", "data={length:", "data={length:"),
+        ("train.py", "data={length:", "'{length:'"),
         ("train.py", "resume=outputs/nowhere", "resume=outputs/nowhere is no run"),
         ("sample.py", "num_sample=3", "num_sample: there is no such setting, did you mean num_samples?"),
         ("sample.py", "sampler=dpm", "sampler=dpm: there is no such option, did you mean ddpm?"),

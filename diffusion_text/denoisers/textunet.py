@@ -18,6 +18,7 @@ from diffusion_text.denoisers.base import Denoiser, TimeEmbedding, sinusoidal
 
 GROUPS = 8
 Features = Float[Tensor, "batch channels positions"]
+NewFeatures = Float[Tensor, "batch new_channels positions"]
 PositionMask = Bool[Tensor, "batch 1 positions"]
 
 
@@ -94,7 +95,7 @@ class Level(nn.Module):
         widths = [channels_in] + [channels_out] * blocks
         self.blocks = nn.ModuleList(ResidualBlock(before, after, time_dim) for before, after in pairwise(widths))
 
-    def forward(self, h: Features, time: Float[Tensor, "batch time_dim"], mask: PositionMask) -> Features:
+    def forward(self, h: Features, time: Float[Tensor, "batch time_dim"], mask: PositionMask) -> NewFeatures:
         for block in self.blocks:
             h = block(h, time, mask)
         return h
@@ -112,7 +113,7 @@ class ResidualBlock(nn.Module):
         self.convolution_2 = nn.Conv1d(channels_out, channels_out, 3, padding=1)
         self.shortcut = nn.Conv1d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
 
-    def forward(self, h: Features, time: Float[Tensor, "batch time_dim"], mask: PositionMask) -> Features:
+    def forward(self, h: Features, time: Float[Tensor, "batch time_dim"], mask: PositionMask) -> NewFeatures:
         residual = self.convolution_1(F.silu(self.norm_1(h, mask)) * mask)
         residual = residual + self.time(F.silu(time)).unsqueeze(-1)
         residual = self.convolution_2(F.silu(self.norm_2(residual, mask)) * mask)
@@ -120,15 +121,18 @@ class ResidualBlock(nn.Module):
 
 
 class MaskedGroupNorm(nn.Module):
-    """Group normalisation whose statistics come from real positions only (Wu & He 2018)."""
+    """Group normalisation whose statistics come from real positions only (Wu & He 2018).
+
+    At least four channels share a group: a group of one would take away what the time adds to its channel.
+    """
 
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-        self.eps = eps
+        self.groups, self.eps = min(GROUPS, channels // 4), eps
 
     def forward(self, h: Features, mask: PositionMask) -> Features:
-        grouped = h.float().unflatten(1, (GROUPS, -1))
+        grouped = h.float().unflatten(1, (self.groups, -1))
         real = mask.unsqueeze(1).float()
         count = (real.sum((2, 3), keepdim=True) * grouped.shape[2]).clamp(min=1)
         mean = (grouped * real).sum((2, 3), keepdim=True) / count
@@ -138,11 +142,13 @@ class MaskedGroupNorm(nn.Module):
         return normal * self.weight[:, None] + self.bias[:, None]
 
 
-def halve(mask: PositionMask) -> PositionMask:
+def halve(mask: PositionMask) -> Bool[Tensor, "batch 1 half"]:
     """The mask at half the length: a pair is real when one of its positions is."""
     return F.max_pool1d(mask.float(), 2, ceil_mode=True).bool()
 
 
-def grow(h: Features, like: Features) -> Features:
+def grow(
+    h: Features, like: Float[Tensor, "batch other_channels longer"]
+) -> Float[Tensor, "batch channels longer"]:
     """Stretch to another feature map's length by repeating positions."""
     return F.interpolate(h, size=like.shape[-1], mode="nearest")

@@ -1,0 +1,350 @@
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Callback
+from omegaconf import DictConfig
+
+from diffusion_text.composition import compose_training, restore
+from diffusion_text.diffusion.samplers import DDPMSampler
+from diffusion_text.errors import UserError
+from diffusion_text.runs import Run
+from diffusion_text.sampling import write_samples
+from diffusion_text.training import train
+
+ROOT = Path(__file__).parents[1]
+QUANTITIES = {"noise_cosine", "noise_magnitude", "x0_cosine", "x0_magnitude"}
+SMALL = [
+    "trainer=cpu", "lr_schedule=constant", "optimizer.lr=1e-2",
+    "text_space.dim=32", "text_space.layers=1", "text_space.heads=2", "text_space.vocab_size=320",
+    "text_space.num_steps=200", "text_space.learning_rate=5e-3",
+    "data=text_files", "data.length=12", "data.batch_size=64",
+    "trainer.max_steps=20", "trainer.val_check_interval=10", "trainer.log_every_n_steps=5", "sampler.num_steps=4",
+]  # fmt: skip
+# 13 batches make an epoch, so step 10 lies within the first and step 20 within the second.
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory):
+    """A function that runs a script of the root from an empty directory, with a cache of this module's own."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    variables = {"OMP_NUM_THREADS": "1", "DIFFUSION_TEXT_CACHE": str(elsewhere / "cache")}
+
+    def call(script, *arguments):
+        return subprocess.run(
+            [sys.executable, str(ROOT / script), *arguments],
+            cwd=elsewhere, env=os.environ | variables, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    call.cache = elsewhere / "cache"
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(call, outputs, words_file):
+    """A training of twenty steps, from the command line."""
+    result = call("train.py", *SMALL, f"data.dir={words_file}", f"hydra.run.dir={outputs}/day/run")
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def run(trained, outputs):
+    return Run(outputs / "day" / "run")
+
+
+@pytest.fixture
+def another(run, tmp_path):
+    """A copy of the run, elsewhere."""
+    return Run(Path(shutil.copytree(run.directory, tmp_path / "copied")))
+
+
+@pytest.fixture
+def train_here(composed, call, words_file):
+    """A function that trains in this process with the same settings and cache, in a run directory, with a callback."""
+
+    def train_here(run, *overrides, callback=None):
+        run.directory.mkdir(exist_ok=True)
+        places = [f"data.dir={words_file}", f"cache_dir={call.cache}", f"run_dir={run.directory}"]
+        training = compose_training(composed(*SMALL, *places, *overrides))
+        if callback:
+            training.trainer.callbacks.insert(0, callback)
+        train(training)
+
+    return train_here
+
+
+def rows(run):
+    with (run.directory / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def lines(file):
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def load(file):
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def kinds(value):
+    """The types of a value and of all it holds."""
+    inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+    return {type(value)}.union(*map(kinds, inner)) if isinstance(value, (dict, list, tuple)) else {type(value)}
+
+
+def differences(one, other):
+    """The names of tensors in which two checkpoints differ."""
+    names = [
+        f"{part}.{name}"
+        for part in ("state_dict", "current_model_state")
+        for name in one[part]
+        if not torch.equal(one[part][name], other[part][name])
+    ]
+    moments = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (one, other)]
+    assert moments[0].keys() == moments[1].keys()
+    return names + [i for i, m in moments[0].items() if not torch.equal(m["exp_avg"], moments[1][i]["exp_avg"])]
+
+
+# ---- the run directory
+
+
+def test_the_configuration_is_resolved(run):
+    text = run.config.read_text(encoding="utf-8")
+    assert "max_steps: 20" in text
+    assert "${" not in text
+    assert "???" not in text
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_checkpoints_are_tensors_and_plain_values(run, name):
+    content = load(run.checkpoints / f"{name}.ckpt")
+    plain = {str, int, float, bool, type(None), dict, list, tuple, torch.Tensor}
+    assert {kind.__name__ for kind in kinds(content) - plain} <= {"OrderedDict", "defaultdict"}
+    assert "_target_" not in str(content["hyper_parameters"])
+    assert content["hyper_parameters"]["schedule"] == {"component": "SqrtSchedule", "s": 1e-4}
+
+
+def test_bart_is_in_the_run_and_not_in_its_checkpoints(run):
+    weights = load(run.last)["state_dict"]
+    assert {name.partition(".")[0] for name in weights} <= {"denoiser", "text_space", "linear", "length_counts"}
+    assert (run.text_space / "model.safetensors").is_file()
+
+
+def test_the_last_checkpoint_is_of_the_last_step(run):
+    assert load(run.last)["global_step"] == 20
+    assert load(run.best)["global_step"] in (10, 20)
+
+
+def test_checkpoints_hold_averaged_weights(run):
+    content = load(run.last)
+    averaged, raw = content["state_dict"], content["current_model_state"]
+    assert [name for name in averaged if name.startswith("denoiser.") and not torch.equal(averaged[name], raw[name])]
+
+
+def test_the_metrics_of_training_and_validation_are_logged(run):
+    logged = rows(run)
+    training = [row for row in logged if row["train/loss"]]
+    validation = [row for row in logged if row["val/loss"]]
+    assert len(training) == 4
+    assert len(validation) == 2
+    for predictor in ("", "linear/", "do_nothing/"):
+        for quantity in QUANTITIES:
+            assert all(float(row[f"train/{predictor}{quantity}"]) for row in training)
+            bins = [float(validation[-1][f"val/{predictor}{quantity}/{i}"]) for i in range(10)]
+            assert float(validation[-1][f"val/{predictor}{quantity}"]) == pytest.approx(sum(bins) / 10, rel=1e-5)
+
+
+def test_the_final_figures(run):
+    figures = json.loads(run.metrics.read_text(encoding="utf-8"))
+    assert figures["step"] == 20
+    assert figures["best_step"] == load(run.best)["global_step"]
+    denoiser = [value for name, value in load(run.best)["state_dict"].items() if name.startswith("denoiser.")]
+    assert figures["parameters"] == sum(weights.numel() for weights in denoiser)
+    for stage in ("val", "test"):
+        for predictor in ("model", "do_nothing", "linear"):
+            measured = figures[stage][predictor]
+            assert set(measured) == QUANTITIES
+            for values in measured.values():
+                assert len(values["bins"]) == 10
+                assert values["overall"] == pytest.approx(sum(values["bins"]) / 10, rel=1e-5)
+        assert (
+            figures[stage]["linear"]["noise_cosine"]["overall"]
+            > figures[stage]["do_nothing"]["noise_cosine"]["overall"]
+        )
+
+
+def test_the_final_figures_are_those_of_the_best_validation(run):
+    figures = json.loads(run.metrics.read_text(encoding="utf-8"))
+    losses = {int(row["step"]) + 1: float(row["val/loss"]) for row in rows(run) if row["val/loss"]}
+    assert figures["best_step"] == min(losses, key=losses.get)
+    assert figures["val"]["loss"] == pytest.approx(losses[figures["best_step"]], rel=1e-4)
+
+
+def test_samples_at_validation_and_at_the_end(run):
+    assert {file.name for file in run.samples.iterdir()} == {
+        "step-10.txt", "step-20.txt", "ddim-4-seed-0.txt", "ddim-4-seed-0.jsonl",
+    }  # fmt: skip
+    final = lines(run.samples / "ddim-4-seed-0.jsonl")
+    assert len(final) == 5
+    step = load(run.best)["global_step"]
+    assert all(text.items() >= {"seed": 0, "sampler": "ddim", "nfe": 4, "step": step}.items() for text in final)
+    text = (run.samples / "ddim-4-seed-0.txt").read_text(encoding="utf-8")
+    assert text.startswith(f"# seed 0  sampler ddim  nfe 4  step {step}\n")
+    assert all(line["text"] in text for line in final)
+    assert len({line["text"] for line in final}) > 1
+
+
+def test_training_ends_with_a_table_and_the_path(run, trained):
+    shown = trained.stdout.splitlines()
+    assert shown[-1] == str(run.directory)
+    assert "best linear predictor" in trained.stdout
+    assert max(map(len, shown[-20:])) <= max(100, len(str(run.directory)))
+    assert "Step 20" in (run.directory / "train.log").read_text(encoding="utf-8")
+
+
+def test_training_does_not_warn(trained):
+    assert "Warning" not in trained.stderr
+    assert "Warning" not in trained.stdout
+
+
+# ---- sampling
+
+
+def test_sampling_the_newest_run_repeats_its_last_texts_beside_them(call, run, outputs):
+    kept = lines(run.samples / "ddim-4-seed-0.jsonl")
+    result = call("sample.py", f"outputs={outputs}")
+    assert result.returncode == 0, result.stderr
+    assert lines(run.samples / "ddim-4-seed-0-2.jsonl") == kept
+    assert lines(run.samples / "ddim-4-seed-0.jsonl") == kept
+    assert [line for line in result.stdout.splitlines() if line] == [
+        f"[{i}] {' '.join(text['text'].split())}".strip() for i, text in enumerate(kept, 1)
+    ]
+
+
+def test_another_sampler_length_and_number_from_the_command_line(call, another):
+    wanted = ["sampler=ddpm", "sampler.num_steps=3", "seed=1", "num_samples=2", "length=9"]
+    result = call("sample.py", f"run={another.directory}", *wanted)
+    assert result.returncode == 0, result.stderr
+    texts = lines(another.samples / "ddpm-3-seed-1.jsonl")
+    assert len(texts) == 2
+    assert all(text.items() >= {"seed": 1, "sampler": "ddpm", "nfe": 3}.items() for text in texts)
+
+
+def test_another_seed_gives_other_texts_and_the_same_seed_the_same(another):
+    model, sampler, step = restore(another.best, DictConfig({}))
+    texts = [write_samples(model, sampler, another, 5, seed, None, step) for seed in (3, 3, 4)]
+    assert texts[0] == texts[1] != texts[2]
+    assert any(text.strip() for text in texts[0])
+
+
+def test_samplers_give_different_texts(another):
+    model, sampler, step = restore(another.best, DictConfig({}))
+    assert write_samples(model, sampler, another, 5, 0, None, step) != write_samples(
+        model, DDPMSampler(4), another, 5, 0, None, step
+    )
+
+
+def test_no_samples_are_no_files(another):
+    model, sampler, step = restore(another.best, DictConfig({}))
+    before = set(another.samples.iterdir())
+    assert write_samples(model, sampler, another, 0, 9, None, step) == []
+    assert set(another.samples.iterdir()) == before
+
+
+def test_a_run_is_sampled_without_cache_and_moved(another, run, call):
+    model, sampler, _ = restore(run.best, DictConfig({}))
+    expected = model.generate(sampler, 3, 0)
+    hidden = call.cache.rename(call.cache.with_name("hidden"))
+    try:
+        model, sampler, _ = restore(another.best, DictConfig({}))
+        assert torch.equal(model.generate(sampler, 3, 0), expected)
+    finally:
+        hidden.rename(call.cache)
+
+
+# ---- going on
+
+
+def test_a_run_is_resumed_from_the_command_line(call, another):
+    earlier = rows(another)
+    result = call("train.py", f"resume={another.directory}", "trainer.max_steps=30")
+    assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr
+    assert load(another.last)["global_step"] == 30
+    assert "max_steps: 30" in another.config.read_text(encoding="utf-8")
+    assert json.loads(another.metrics.read_text(encoding="utf-8"))["step"] == 30
+    logged = rows(another)
+    assert [{k: v for k, v in row.items() if v} for row in logged[: len(earlier)]] == [
+        {k: v for k, v in row.items() if v} for row in earlier
+    ]
+    later = [int(row["step"]) + 1 for row in logged[len(earlier) :]]
+    assert later == sorted(later)
+    assert set(later) == {25, 30}
+    assert (another.samples / "ddim-4-seed-0.jsonl").exists()
+
+
+def test_two_halves_make_the_same_run(run, train_here, tmp_path):
+    halves = Run(tmp_path / "halves")
+    train_here(halves, "trainer.max_steps=10")
+    assert load(halves.last)["global_step"] == 10
+    train_here(halves)
+    assert differences(load(halves.last), load(run.last)) == []
+    in_one_go, in_two = ([row["train/loss"] for row in rows(r) if row["train/loss"]] for r in (run, halves))
+    assert in_one_go == in_two
+
+
+class Stop(Callback):
+    """Ends a training within step 15: by an exception, or by the signal that a cluster sends."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == 15:
+            if self.how == "exception":
+                raise KeyError("stop")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("how", "raised"), [("exception", KeyError), ("signal", SystemExit)])
+def test_an_interrupted_run_goes_on_as_if_never_stopped(run, train_here, tmp_path, how, raised):
+    stopped = Run(tmp_path / "stopped")
+    with pytest.raises(raised) as ending:
+        train_here(stopped, callback=Stop(how))
+    if how == "signal":
+        assert ending.value.code == 143
+    assert load(stopped.best)["global_step"] == 10, "what was stopped unvalidated is not the best"
+    assert load(stopped.last)["global_step"] == 15
+    train_here(stopped)
+    assert differences(load(stopped.last), load(run.last)) == []
+
+
+def test_a_run_shorter_than_the_validation_interval_is_validated_all_the_same(train_here, tmp_path):
+    short = Run(tmp_path / "short")
+    train_here(short, "trainer.max_steps=3", "trainer.val_check_interval=1000")
+    assert load(short.best)["global_step"] == load(short.last)["global_step"] == 3
+
+
+def test_two_trainings_in_one_directory_are_refused(train_here, tmp_path):
+    from filelock import FileLock
+
+    taken = Run(tmp_path / "taken")
+    taken.directory.mkdir()
+    with (
+        FileLock(taken.directory / ".lock"),
+        pytest.raises(UserError, match=r"^another process is training in \S+: choose another hydra\.run\.dir$"),
+    ):
+        train_here(taken)
