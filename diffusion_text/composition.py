@@ -1,20 +1,13 @@
-"""From a configuration to objects, and from a checkpoint's configuration to a model. Below here: plain arguments.
-
-A checkpoint holds its configuration as data, in which a component is a name and its arguments. Names are looked up
-among the classes that implement this package's contracts; nothing else that a checkpoint says is ever imported.
-"""
+"""From a configuration to objects. Below here: plain arguments, no configuration travels."""
 
 from __future__ import annotations
 
-import importlib
 import logging
-import pickle
-import pkgutil
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +23,16 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-import diffusion_text
+from diffusion_text.checkpoints import PARTS, Make, as_data, assemble, load, make_denoiser, restore
 from diffusion_text.data.base import TextDataModule
-from diffusion_text.denoisers.base import Denoiser
-from diffusion_text.diffusion.losses import CosineMagnitudeLoss, Loss, MinSNRWeighting, Weighting
-from diffusion_text.diffusion.predictions import Prediction
+from diffusion_text.diffusion.losses import CosineMagnitudeLoss, MinSNRWeighting
 from diffusion_text.diffusion.samplers import Sampler
-from diffusion_text.diffusion.schedules import NoiseSchedule
-from diffusion_text.diffusion.time_sampling import TimeSampling
-from diffusion_text.errors import UserError
+from diffusion_text.errors import UserError, first_line
 from diffusion_text.models.latent_diffusion import LatentDiffusion
 from diffusion_text.models.space_recipes import BartPretrained, SpaceRecipe
-from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.runs import Run, find_checkpoint
 from diffusion_text.tasks.session import Session
-from diffusion_text.text_spaces.bart import BartSpace
 
-CONTRACTS = (
-    TextDataModule, SpaceRecipe, TextDiffusion, Denoiser, NoiseSchedule, Prediction, Loss, Weighting, TimeSampling,
-    Sampler,
-)  # fmt: skip
-PARTS = ("schedule", "prediction", "loss", "weighting", "time_sampling")
 MACHINERY = ("trainer", "logger", "callbacks", "cache_dir", "run_dir", "preflight", "resume")  # not what a model is
 
 
@@ -72,24 +54,27 @@ def compose_training(cfg: DictConfig) -> Training:
     """Build a training from its configuration. What makes no sense is refused before data is touched."""
     run = Run(Path(cfg.run_dir))
     quiet_libraries()
+    check_values(cfg)
     check_machine(cfg)
-    if cfg.cache_dir is None:
-        cfg.cache_dir = default_cache()
-    parts = {name: build(cfg, name) for name in PARTS}
-    sampler = build(cfg, "sampler")
-    recipe = build(cfg, "text_space")
-    data = build(cfg, "data", cache_dir=cfg.cache_dir)
+    make: Make = partial(build, cfg)
+    parts = {name: make(name) for name in PARTS}
+    sampler = make("sampler")
+    recipe = make("text_space")
+    data = make("data", cache_dir=cfg.cache_dir or default_cache())
     check_parts(cfg, parts, recipe, data)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    denoiser = build_denoiser(cfg, recipe.dim)
+    denoiser = make_denoiser(make, recipe.dim, cfg.route.self_conditioning)
+    optimisation = {name: make(name) for name in ("optimizer", "lr_schedule")}
+    check_optimizer(optimisation["optimizer"])
     trainer = build_trainer(cfg)
 
     space = recipe.build(data)
     data.prepare(space.tokenizer, space)
     if not isinstance(recipe, BartPretrained):
         space.save(run.text_space)
-    optimizer = {name: build(cfg, name) for name in ("optimizer", "lr_schedule")}
-    model = build(cfg, "route", denoiser=denoiser, text_space=space, max_length=data.length, **parts, **optimizer)
+    model = make(
+        "route", denoiser=denoiser, text_space=space, max_length=data.length, seed=cfg.seed, **parts, **optimisation
+    )
     model.set_statistics(**data.statistics)
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
@@ -101,56 +86,31 @@ def compose_training(cfg: DictConfig) -> Training:
 def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
     """What sample.py was asked to do, and the trained model to do it with."""
     quiet_libraries()
+    check_count(cfg.num_samples, "num_samples")
     checkpoint = find_checkpoint(cfg.run, cfg.ckpt, cfg.outputs)
     task = build(cfg, "task")
-    stored = load(checkpoint)
-    trained = DictConfig(as_config(stored["hyper_parameters"]))
-    changes = {key: value for key, value in cfg.sampler.items() if value != "run"}
-    if "_target_" in changes:
-        trained.sampler = {key: value for key, value in trained.sampler.items() if key in cfg.sampler}
-    trained.sampler.merge_with(changes)
+    config, weights, step = load(checkpoint)
+    model = restore(checkpoint, config, weights)
+    longest = len(model.length_counts) - 1
+    if cfg.length is not None and not 1 <= cfg.length <= longest:
+        raise UserError(f"length={cfg.length} is not between 1 and {longest}, the longest text of this run's training")
+    changes = as_data({key: value for key, value in cfg.sampler.items() if value != "run"})
+    kept = config.get("sampler") or {}
+    if "component" in changes:
+        kept = {key: value for key, value in kept.items() if key in cfg.sampler}
+    cache_dir = cfg.cache_dir or default_cache()
     session = Session(
-        model=restore(checkpoint, stored, trained),
-        sampler=build(trained, "sampler"),
+        model=model,
+        sampler=assemble({"sampler": kept | changes}, "sampler"),
         run=Run.of_checkpoint(checkpoint),
-        step=stored["global_step"],
+        step=step,
         seed=cfg.seed,
         num_samples=cfg.num_samples,
         length=cfg.length,
         text=cfg.text,
-        data=lambda: build(trained, "data", cache_dir=cfg.cache_dir or default_cache()),
+        data=lambda: assemble(config, "data", cache_dir=cache_dir),
     )
     return task, session
-
-
-def load(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's content: tensors and plain values, nothing that could run."""
-    try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{checkpoint} is not a checkpoint: {first_line(error)}") from error
-    if not isinstance(stored, dict) or "hyper_parameters" not in stored:
-        raise UserError(f"{checkpoint} is not a checkpoint of this project: it holds no configuration")
-    return stored
-
-
-def restore(checkpoint: Path, stored: dict[str, Any], cfg: DictConfig) -> LatentDiffusion:
-    """The model of a checkpoint, with its averaged weights."""
-    run = Run.of_checkpoint(checkpoint)
-    pretrained = run.text_space if run.text_space.is_dir() else cfg.text_space.get("pretrained")
-    if pretrained is None:
-        raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")
-    space = BartSpace.from_pretrained(pretrained)
-    parts = {name: build(cfg, name) for name in PARTS}
-    denoiser = build_denoiser(cfg, space.dim)
-    model = build(cfg, "route", denoiser=denoiser, text_space=space, max_length=cfg.data.length, **parts)
-    try:
-        model.load_state_dict(stored["state_dict"])
-    except RuntimeError as error:
-        raise UserError(
-            f"{checkpoint} was written by another version of this code: sample with that version"
-        ) from error
-    return model.eval()
 
 
 def default_cache() -> str:
@@ -169,11 +129,6 @@ def build(cfg: DictConfig, name: str, **arguments: Any) -> Any:
         raise
 
 
-def build_denoiser(cfg: DictConfig, dim: int) -> Denoiser:
-    """The network for latents of width `dim`."""
-    return build(cfg, "model", dim=dim, self_conditioning=cfg.route.self_conditioning > 0)
-
-
 def build_trainer(cfg: DictConfig) -> Trainer:
     """Lightning's Trainer with this run's loggers and callbacks."""
     settings = {
@@ -184,6 +139,34 @@ def build_trainer(cfg: DictConfig) -> Trainer:
         "enable_model_summary": False,
     }
     return build(cfg, "trainer", **settings)
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Refuse numbers that are none, before anything computes with them."""
+    check_count(cfg.num_samples, "num_samples")
+    check_count(cfg.seed, "seed")
+    for name, least in (("max_steps", -1), ("accumulate_grad_batches", 1), ("log_every_n_steps", 1)):
+        check_count(cfg.trainer[name], f"trainer.{name}", least)
+    for name, least in (("length", 4), ("batch_size", 1), ("num_workers", 0)):
+        check_count(cfg.data[name], f"data.{name}", least)
+    if cfg.preflight not in ("stop", "warn", "only", "off"):
+        raise UserError(f"preflight={cfg.preflight} is none of stop, warn, only, off")
+    if cfg.trainer.get("max_epochs") in (-1, None) and cfg.trainer.max_steps < 1:
+        raise UserError("trainer.max_steps and trainer.max_epochs are both unlimited: set one of them")
+
+
+def check_count(value: Any, name: str, least: int = 0) -> None:
+    """Refuse what is no whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name}={value} is not a whole number of at least {least}")
+
+
+def check_optimizer(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+    """Refuse wrong settings of the optimizer now rather than when training starts."""
+    try:
+        optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except (ValueError, TypeError) as error:
+        raise UserError(f"optimizer: {first_line(error)}") from error
 
 
 def check_machine(cfg: DictConfig) -> None:
@@ -203,11 +186,6 @@ def check_machine(cfg: DictConfig) -> None:
             f"trainer={choices.trainer} in a sweep would run the whole sweep again on every other GPU: "
             "use trainer.strategy=ddp_spawn, or one GPU a job"
         )
-    if cfg.preflight not in ("stop", "warn", "only", "off"):
-        raise UserError(f"preflight={cfg.preflight} is none of stop, warn, only, off")
-    endless = cfg.trainer.get("max_epochs") in (-1, None) and cfg.trainer.max_steps < 1
-    if endless:
-        raise UserError("trainer.max_steps and trainer.max_epochs are both unlimited: set one of them")
 
 
 def check_parts(cfg: DictConfig, parts: dict[str, Any], recipe: SpaceRecipe, data: TextDataModule) -> None:
@@ -225,41 +203,6 @@ def check_parts(cfg: DictConfig, parts: dict[str, Any], recipe: SpaceRecipe, dat
         raise UserError(f"route.self_conditioning is a share between 0 and 1, not {cfg.route.self_conditioning}")
 
 
-def as_data(node: Any) -> Any:
-    """A configuration with the import path of each component reduced to its name."""
-    if isinstance(node, dict):
-        return {
-            "component" if key == "_target_" else key: value.rpartition(".")[2] if key == "_target_" else as_data(value)
-            for key, value in node.items()
-        }
-    return [as_data(item) for item in node] if isinstance(node, list) else node
-
-
-def as_config(node: Any) -> Any:
-    """The inverse of `as_data` for this package's components; others, an optimizer for one, stay names."""
-    if isinstance(node, list):
-        return [as_config(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    plain = {key: as_config(value) for key, value in node.items() if not str(key).startswith("_")}
-    component = components().get(plain.pop("component", ""))
-    return plain | ({"_target_": f"{component.__module__}.{component.__qualname__}"} if component else {})
-
-
-@cache
-def components() -> dict[str, type]:
-    """Every class of this package that implements a contract, by name."""
-    for module in pkgutil.walk_packages(diffusion_text.__path__, "diffusion_text."):
-        importlib.import_module(module.name)
-
-    def implementations(contract: type) -> list[type]:
-        children: list[type] = contract.__subclasses__()
-        return [contract] + [cls for child in children for cls in implementations(child)]
-
-    classes = [cls for contract in CONTRACTS for cls in implementations(contract)]
-    return {cls.__name__: cls for cls in classes if cls.__module__.startswith("diffusion_text.")}
-
-
 def quiet_libraries() -> None:
     """Keep the libraries' chatter out of the log: Lightning's tips, and bars where nobody watches."""
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -270,8 +213,3 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", "'set_vital' is deprecated")  # torchdata 0.11 with torch 2.13
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

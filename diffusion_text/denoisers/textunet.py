@@ -44,6 +44,8 @@ class TextUNet1D(Denoiser):
             raise ValueError(f"width must be narrow or full, not {width}")
         if positions not in ("none", "sinusoidal"):
             raise ValueError(f"positions must be none or sinusoidal, not {positions}")
+        if blocks < 1 or time_dim < 2 or time_dim % 2:
+            raise ValueError(f"blocks must be at least 1 and time_dim even, not {blocks} and {time_dim}")
         self.positions, self.self_conditioning = positions, self_conditioning
         full = dim if width == "full" else dim / 3
         first, middle, last = (max(GROUPS, round(full * ratio / GROUPS) * GROUPS) for ratio in (1, 1.5, 2))
@@ -60,7 +62,8 @@ class TextUNet1D(Denoiser):
         self.up_1 = Level(middle + first, first, time_dim, blocks)
         self.leave_norm = MaskedGroupNorm(first)
         self.leave = nn.Conv1d(first, dim, 3, padding=1)
-        nn.init.normal_(self.leave.weight, std=1e-3)  # start close to the linear path alone, where there is one
+        for parameter in self.leave.parameters():
+            nn.init.normal_(parameter, std=1e-3)  # start close to the linear path alone
         self.scale = nn.Parameter(torch.ones(())) if magnitude_scale else None
 
     def forward(self, x_t, t, mask, x_0_previous=None):
@@ -147,8 +150,6 @@ def halve(mask: PositionMask) -> Bool[Tensor, "batch 1 half"]:
     return F.max_pool1d(mask.float(), 2, ceil_mode=True).bool()
 
 
-def grow(
-    h: Features, like: Float[Tensor, "batch other_channels longer"]
-) -> Float[Tensor, "batch channels longer"]:
+def grow(h: Features, like: Float[Tensor, "batch other_channels longer"]) -> Float[Tensor, "batch channels longer"]:
     """Stretch to another feature map's length by repeating positions."""
     return F.interpolate(h, size=like.shape[-1], mode="nearest")

@@ -50,7 +50,8 @@ class Transformer(Denoiser):
         self.modulate = nn.Linear(width, 2 * width)
         self.leave = nn.Linear(width, dim)
         self.head_width = width // heads
-        nn.init.normal_(self.leave.weight, std=1e-3)
+        for parameter in self.leave.parameters():
+            nn.init.normal_(parameter, std=1e-3)  # start close to the linear path alone
 
     def forward(self, x_t, t, mask, x_0_previous=None):
         if self.self_conditioning:

@@ -22,7 +22,7 @@ from diffusion_text.shapes import Latents, Mask, PerText
 def mean_over_real(values: Latents, mask: Mask) -> PerText:
     """Mean over the real tokens' elements of each text."""
     real = mask.unsqueeze(-1)
-    return (values * real).sum((1, 2)) / (real.sum((1, 2)).clamp(min=1) * values.shape[-1])
+    return values.masked_fill(~real, 0).sum((1, 2)) / (real.sum((1, 2)).clamp(min=1) * values.shape[-1])
 
 
 def cosine_similarity(predicted: Latents, true: Latents, mask: Mask) -> PerText:

@@ -1,0 +1,118 @@
+"""Checkpoints that cannot run code: tensors, and a configuration that is data.
+
+In it a component is a name and its arguments. Names are looked up among the classes that implement this package's
+contracts; nothing else that a checkpoint says is ever imported, called or interpolated.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import pkgutil
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+import diffusion_text
+from diffusion_text.data.base import TextDataModule
+from diffusion_text.denoisers.base import Denoiser
+from diffusion_text.diffusion.losses import Loss, Weighting
+from diffusion_text.diffusion.predictions import Prediction
+from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.diffusion.schedules import NoiseSchedule
+from diffusion_text.diffusion.time_sampling import TimeSampling
+from diffusion_text.errors import UserError, first_line
+from diffusion_text.models.latent_diffusion import LatentDiffusion
+from diffusion_text.models.space_recipes import SpaceRecipe
+from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.runs import Run
+from diffusion_text.text_spaces.bart import BartSpace
+
+CONTRACTS = (
+    TextDataModule, SpaceRecipe, TextDiffusion, Denoiser, NoiseSchedule, Prediction, Loss, Weighting, TimeSampling,
+    Sampler,
+)  # fmt: skip
+PARTS = ("schedule", "prediction", "loss", "weighting", "time_sampling")
+Config = dict[str, Any]
+
+
+class Make(Protocol):
+    """Builds the component that a node of some configuration describes."""
+
+    def __call__(self, node: str, **arguments: Any) -> Any: ...
+
+
+def make_denoiser(make: Make, dim: int, self_conditioning: float) -> Denoiser:
+    """The network for latents of width `dim`."""
+    return make("model", dim=dim, self_conditioning=self_conditioning > 0)
+
+
+def load(checkpoint: Path) -> tuple[Config, dict[str, torch.Tensor], int]:
+    """A checkpoint's configuration, averaged weights and step."""
+    try:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        config, weights, step = stored["hyper_parameters"], stored["state_dict"], stored["global_step"]
+        assert isinstance(config, dict)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, IndexError, AssertionError) as error:
+        raise UserError(f"{checkpoint} is not a checkpoint of this project: {first_line(error)}") from error
+    return config, weights, step
+
+
+def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) -> LatentDiffusion:
+    """The model of a checkpoint, with its averaged weights."""
+    run = Run.of_checkpoint(checkpoint)
+    make = partial(assemble, config)
+    try:
+        pretrained = run.text_space if run.text_space.is_dir() else config["text_space"].get("pretrained")
+        self_conditioning, length = config["route"]["self_conditioning"], config["data"]["length"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{checkpoint} holds an incomplete configuration: {first_line(error)}") from error
+    if pretrained is None:
+        raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")
+    space = BartSpace.from_pretrained(pretrained)
+    denoiser = make_denoiser(make, space.dim, self_conditioning)
+    parts = {name: make(name) for name in PARTS}
+    model = make("route", denoiser=denoiser, text_space=space, max_length=length, **parts)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"{checkpoint} was written by another version of this code: sample with that version"
+        ) from error
+    return model.eval()
+
+
+def as_data(node: Any) -> Any:
+    """A configuration with the import path of each component reduced to its name."""
+    if isinstance(node, dict):
+        return {
+            "component" if key == "_target_" else key: value.rpartition(".")[2] if key == "_target_" else as_data(value)
+            for key, value in node.items()
+        }
+    return [as_data(item) for item in node] if isinstance(node, list) else node
+
+
+def assemble(config: Config, node: str, **arguments: Any) -> Any:
+    """The component that a node names, built from its arguments and some more; one clear line if it cannot be."""
+    try:
+        plain = dict(config[node])
+        component = components()[plain.pop("component")]
+        return component(**plain, **arguments)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{node}: cannot be built from {config.get(node)}: {first_line(error)}") from error
+
+
+@cache
+def components() -> dict[str, type]:
+    """Every class of this package that implements a contract, by name."""
+    for module in pkgutil.walk_packages(diffusion_text.__path__, "diffusion_text."):
+        importlib.import_module(module.name)
+
+    def implementations(contract: type) -> list[type]:
+        children: list[type] = contract.__subclasses__()
+        return [contract] + [cls for child in children for cls in implementations(child)]
+
+    classes = [cls for contract in CONTRACTS for cls in implementations(contract)]
+    return {cls.__name__: cls for cls in classes if cls.__module__.startswith("diffusion_text.")}
