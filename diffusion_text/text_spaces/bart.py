@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from diffusion_text.errors import UserError
@@ -78,6 +79,16 @@ class BartSpace(TextSpace):
 
     def decode(self, x_0, mask):
         """Greedy decoding, of as many tokens as x_0 has positions at most."""
+        return self._generate(x_0, mask).sequences[:, 1:]
+
+    def decode_with_confidence(self, x_0: Latents, mask: Mask) -> tuple[Tokens, Float[Tensor, "batch decoded"]]:
+        """As `decode`, and the probability that the decoder gave to each token."""
+        generated = self._generate(x_0, mask, output_logits=True)
+        tokens = generated.sequences[:, 1:]
+        probabilities = torch.stack(generated.logits, dim=1).softmax(-1)
+        return tokens, probabilities.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+
+    def _generate(self, x_0: Latents, mask: Mask, **options):
         from transformers import GenerationConfig
         from transformers.modeling_outputs import BaseModelOutput
 
@@ -90,14 +101,15 @@ class BartSpace(TextSpace):
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
             decoder_start_token_id=bart.config.decoder_start_token_id,
+            return_dict_in_generate=True,
+            **options,
         )
         hidden = (x_0 * self.std + self.mean).to(bart.dtype)
-        generated = bart.generate(
+        return bart.generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
             attention_mask=mask,
             generation_config=config,
         )
-        return generated[:, 1:]
 
 
 def bart_config(pretrained: str | Path) -> BartConfig:

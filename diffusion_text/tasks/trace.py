@@ -1,0 +1,99 @@
+"""The denoising trace: how a text comes out of noise, step by step."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from diffusion_text.diffusion.gaussian import noise_from
+from diffusion_text.diffusion.samplers import ReverseStep, draw_like
+from diffusion_text.tasks.session import Session
+from diffusion_text.tracking.summary import console
+
+
+class Trace:
+    """Sample one text and keep at `steps` evenly chosen steps: time, levels, norms, and the text that x̂_0 decodes to.
+
+    Written as .jsonl, and as a page with a slider over the steps, each token coloured by the decoder's confidence.
+    """
+
+    def __init__(self, steps: int = 12):
+        if steps < 2:
+            raise ValueError(f"task.steps must be at least 2, not {steps}")
+        self.steps = steps
+
+    @torch.no_grad()
+    def __call__(self, session: Session) -> None:
+        model, sampler = session.model, session.sampler
+        generator = torch.Generator().manual_seed(session.seed)
+        mask = model.draw_mask(1, session.length, generator)
+        x_t = draw_like(torch.empty(*mask.shape, model.text_space.dim), generator)
+        kept = set(torch.linspace(0, sampler.num_steps - 1, self.steps).round().long().tolist())
+        rows: list[dict[str, Any]] = []
+        for step, state in enumerate(model.reverse(sampler, x_t, mask, generator)):
+            if step in kept:
+                rows.append({"step": step, **describe(session, state, mask)})
+        mark_changes(rows)
+        self.report(session, rows)
+
+    def report(self, session: Session, rows: list[dict[str, Any]]) -> None:
+        """Print the table; write it as .jsonl and as a page."""
+        table = Table(title=f"One text in {session.sampler.nfe} evaluations, seed {session.seed}", title_justify="left", expand=True)
+        for column in ("step", "t", "noise %", "alpha", "‖x‖", "‖ε̂‖"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("x̂_0 decodes to", ratio=1, no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            numbers = (f"{row['t']:.3f}", f"{row['noise_percent']:.1f}", f"{row['alpha']:.3f}")
+            norms = (f"{row['x_norm']:.1f}", f"{row['noise_hat_norm']:.1f}")
+            table.add_row(str(row["step"]), *numbers, *norms, " ".join(row["text"].split()))
+        console().print(table)
+        lines = session.file("trace", ".jsonl")
+        lines.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n", encoding="utf-8")
+        page = lines.with_suffix(".html")
+        page.write_text(render(rows, f"{session.run.directory.name}, seed {session.seed}"), encoding="utf-8")
+        print(f"{lines}\n{page}")
+
+
+def describe(session: Session, state: ReverseStep, mask: torch.Tensor) -> dict[str, Any]:
+    """One step's figures, and the tokens of x̂_0 with the decoder's confidence in each."""
+    model = session.model
+    alpha, sigma = model.levels(state.t.to(state.x_t).expand(1))
+    noise_hat = noise_from(state.x_t, state.x_0, alpha, sigma)
+    tokens, confidence = model.text_space.decode_with_confidence(state.x_0, mask)
+    tokenizer = model.text_space.tokenizer
+    special = set(tokenizer.all_special_ids)
+    pieces = [
+        {"text": tokenizer.decode([token]), "confidence": round(probability, 4)}
+        for token, probability in zip(tokens[0].tolist(), confidence[0].tolist(), strict=True)
+        if token not in special
+    ]
+    return {
+        "t": round(state.t.item(), 6),
+        "noise_percent": round(100 * sigma.item() ** 2, 3),
+        "alpha": round(alpha.item(), 6),
+        "x_norm": round(state.x_t[mask].norm().item(), 3),
+        "noise_hat_norm": round(noise_hat[mask].norm().item(), 3),
+        "text": model.text_space.to_text(tokens)[0],
+        "tokens": pieces,
+    }
+
+
+def mark_changes(rows: list[dict[str, Any]]) -> None:
+    """Note for each token at which kept step it last became what it is."""
+    before: list[dict[str, Any]] = []
+    for row in rows:
+        for position, piece in enumerate(row["tokens"]):
+            same = position < len(before) and before[position]["text"] == piece["text"]
+            piece["since"] = before[position]["since"] if same else row["step"]
+        before = row["tokens"]
+
+
+def render(rows: list[dict[str, Any]], title: str) -> str:
+    """The page: one file that needs no network."""
+    template = (files("diffusion_text.tasks") / "trace.html").read_text(encoding="utf-8")
+    data = json.dumps({"title": title, "rows": rows}, ensure_ascii=False).replace("</", "<\\/")
+    return template.replace("/*DATA*/null", data)
