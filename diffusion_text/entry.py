@@ -66,7 +66,7 @@ def resumed(argv: list[str]) -> list[str]:
     from omegaconf import OmegaConf
 
     earlier = [override for override in map(str, OmegaConf.load(overrides)) if not override.startswith("resume=")]
-    return [argv[0], *earlier, *argv[1:], f"hydra.run.dir={directory}"]
+    return [argv[0], f"hydra.run.dir={directory}", *earlier, *argv[1:]]
 
 
 def explain(error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from lightning import Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from diffusion_text.composition import Training
 from diffusion_text.errors import UserError
@@ -63,9 +64,10 @@ def fit(training: Training) -> float:
     if checkpoint:
         log.info("Going on from %s", checkpoint)
     started = time.monotonic()
-    trainer.fit(training.model, training.data, ckpt_path=checkpoint, weights_only=True)
-    if trainer.received_sigterm:
-        sys.exit(143)
+    try:
+        trainer.fit(training.model, training.data, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException:
+        sys.exit(143)  # Lightning itself would exit with 0
     return time.monotonic() - started
 
 

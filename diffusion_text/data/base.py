@@ -171,9 +171,12 @@ class TextDataModule(LightningDataModule, ABC):
         return self._loader("test", shuffle=False)
 
     def _loader(self, split: str, shuffle: bool) -> StatefulDataLoader:
-        ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        ranks, rank, epoch = 1, 0, 0
+        if self.trainer:
+            ranks, rank, epoch = self.trainer.world_size, self.trainer.global_rank, self.trainer.current_epoch
         dataset = self.splits[split]
         sampler: DistributedSampler = DistributedSampler(dataset, ranks, rank, shuffle=shuffle, seed=self.seed)
+        sampler.set_epoch(epoch)  # Lightning sets it too late for a run that is resumed within an epoch
         return StatefulDataLoader(
             dataset,
             batch_size=self.batch_size,

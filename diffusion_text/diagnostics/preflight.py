@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from diffusion_text.diagnostics.references import rank_bound
@@ -18,6 +19,7 @@ from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.shapes import Latents, Mask, Times, Tokens
 
 Denoise = Callable[[Latents, Times, Mask], Latents]
+Decoded = Int[Tensor, "batch decoded"]
 INSENSITIVE = 1e-4  # relative change of the output below which the network does not see what was changed
 
 
@@ -125,7 +127,7 @@ def gradient_reach(parameters: dict[str, Tensor | None]) -> Check:
     return judge("gradient reaches", measured, bool(dead), False, f"nothing trains {', '.join(dead[:3])}")
 
 
-def round_trip(decoded: Tokens, tokens: Tokens, mask: Mask) -> Check:
+def round_trip(decoded: Decoded, tokens: Tokens, mask: Mask) -> Check:
     """Share of the tokens that survive encoding and decoding without noise."""
     share = token_accuracy(decoded, tokens, mask)
     advice = "the text space does not give its own texts back: pretrain it longer, or check tokenizer and statistics"
@@ -139,7 +141,7 @@ def snap_space(snapped: Latents, x_0: Latents, mask: Mask) -> Check:
     return judge("snap returns the target's space", f"moves by {change:.1%}", change > 0.5, change > 0.1, advice)
 
 
-def token_accuracy(decoded: Tokens, tokens: Tokens, mask: Mask) -> float:
+def token_accuracy(decoded: Decoded, tokens: Tokens, mask: Mask) -> float:
     """Share of the real tokens that are the same at the same position."""
     length = tokens.shape[1]
     aligned = torch.full_like(tokens, -1)

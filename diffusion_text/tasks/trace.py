@@ -42,7 +42,11 @@ class Trace:
 
     def report(self, session: Session, rows: list[dict[str, Any]]) -> None:
         """Print the table; write it as .jsonl and as a page."""
-        table = Table(title=f"One text in {session.sampler.nfe} evaluations, seed {session.seed}", title_justify="left", expand=True)
+        table = Table(
+            title=f"One text in {session.sampler.nfe} evaluations, seed {session.seed}",
+            title_justify="left",
+            expand=True,
+        )
         for column in ("step", "t", "noise %", "alpha", "‖x‖", "‖ε̂‖"):
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("x̂_0 decodes to", ratio=1, no_wrap=True, overflow="ellipsis")

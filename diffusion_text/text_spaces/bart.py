@@ -105,7 +105,7 @@ class BartSpace(TextSpace):
             **options,
         )
         hidden = (x_0 * self.std + self.mean).to(bart.dtype)
-        return bart.generate(
+        return bart.generate(  # type: ignore[misc]  # transformers 5 annotates self by a protocol that BART misses
             encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
             attention_mask=mask,
             generation_config=config,
