@@ -24,7 +24,7 @@ def cached_directory(
     A build that fails or is killed leaves nothing behind that a later run would take for a result.
     """
     parent = Path(cache_dir).expanduser() / kind
-    digest = content_digest(json.dumps(key, sort_keys=True), *(Path(file).read_text() for file in code))
+    digest = content_digest(json.dumps(key, sort_keys=True), *(Path(file).read_text(encoding="utf-8") for file in code))
     directory = parent / digest
     if directory.exists():
         return directory

@@ -90,7 +90,7 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
     checkpoint = find_checkpoint(cfg.run, cfg.ckpt, cfg.outputs)
     task = build(cfg, "task")
     config, weights, step = load(checkpoint)
-    model = restore(checkpoint, config, weights)
+    model = restore(checkpoint, config, weights).to("cuda" if torch.cuda.is_available() else "cpu")
     longest = len(model.length_counts) - 1
     if cfg.length is not None and not 1 <= cfg.length <= longest:
         raise UserError(f"length={cfg.length} is not between 1 and {longest}, the longest text of this run's training")
@@ -210,6 +210,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning 2.6 with torch 2.13
     transformers.utils.logging.disable_progress_bar()  # saving and loading take no time worth a bar
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's own
-    warnings.filterwarnings("ignore", "'set_vital' is deprecated")  # torchdata 0.11 with torch 2.13
+    warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")  # the latents are cached
+    warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()

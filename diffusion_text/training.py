@@ -18,7 +18,14 @@ from diffusion_text.errors import UserError
 from diffusion_text.tasks.generate import write_samples
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking import loggers
-from diffusion_text.tracking.summary import count_parameters, describe, final_figures, print_preflight, print_summary
+from diffusion_text.tracking.summary import (
+    count_parameters,
+    describe,
+    final_figures,
+    print_preflight,
+    print_summary,
+    verdict,
+)
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +100,7 @@ def conclude(training: Training, seconds: float) -> None:
         "seconds": round(seconds, 1),
         "parameters": count_parameters(model.denoiser),
     }
+    figures["verdict"] = verdict(model, figures)
     run.metrics.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     session = Session(model, training.sampler, run, best["global_step"], training.seed, training.num_samples)
     print_summary(model, figures, write_samples(session), run)

@@ -61,18 +61,20 @@ def prediction(request):
 
 
 def pytest_configure(config):
-    # torchdata, which datasets imports where it happens to be installed, with torch 2.13
+    # torchdata 0.11 with torch 2.13
     config.addinivalue_line("filterwarnings", "ignore:'set_vital' is deprecated:UserWarning")
+    # Lightning 2.6 with torch 2.13
+    config.addinivalue_line("filterwarnings", "ignore:.*LeafSpec.* is deprecated:FutureWarning")
     # Lightning's advice on machines with many cores
     config.addinivalue_line("filterwarnings", "ignore:The '.*_dataloader' does not have many workers:UserWarning")
 
 
-WORDS = "apple river stone cloud light green seven table horse paper music north glass winter bread silver".split()
+WORDS = ["apple", "river", "stone", "cloud", "light", "green", "seven", "table", "horse", "paper", "music", "north"]
 
 
 @pytest.fixture(scope="session")
 def words_file(tmp_path_factory):
-    """A corpus of 400 paragraphs over sixteen words, which a tiny BART learns to copy in seconds."""
+    """A corpus of 400 paragraphs of nine words each, out of twelve."""
     import random
 
     draw = random.Random(0)
@@ -84,7 +86,7 @@ def words_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tokenizer(words_file):
-    """Byte-level BPE of 320 tokens, learned from the words."""
+    """Byte-level BPE of at most 320 tokens, learned from the words."""
     from diffusion_text.models.space_recipes import train_tokenizer
 
     return train_tokenizer([words_file.read_text(encoding="utf-8")], 320)
@@ -137,23 +139,88 @@ def unreachable_hub(monkeypatch, tmp_path):
     prepare_hub.cache_clear()
 
 
-@pytest.fixture
-def composed():
-    """A function from overrides to the configuration that train.py's job would get."""
+def compose(*overrides, config="train"):
+    """The configuration that the job of train.py, or sample.py, would get."""
     from pathlib import Path
 
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict, read_write
 
-    def compose(*overrides):
-        with hydra.initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-            whole = hydra.compose("train", list(overrides), return_hydra_config=True)
-        HydraConfig.instance().set_config(whole)
-        cfg = whole.copy()
-        with read_write(cfg), open_dict(cfg):
-            del cfg["hydra"]
-        return cfg
+    with hydra.initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
+        whole = hydra.compose(config, list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(whole)
+    cfg = whole.copy()
+    with read_write(cfg), open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+@pytest.fixture
+def composed():
+    """`compose`, which leaves nothing behind."""
+    from hydra.core.hydra_config import HydraConfig
 
     yield compose
     HydraConfig.instance().cfg = None
+
+
+@pytest.fixture(scope="session")
+def local(words_file, tmp_path_factory):
+    """Overrides under which every corpus is local and small, with one cache for all tests."""
+    corpus = tmp_path_factory.mktemp("corpora")
+    for name in ("input.txt", "wiki.train.txt", "wiki.valid.txt", "wiki.test.txt"):
+        (corpus / name).write_bytes(words_file.read_bytes())
+    cache = tmp_path_factory.mktemp("cache")
+    return ["data=text_files", f"data.dir={corpus}", "data.length=12", "data.batch_size=8", f"cache_dir={cache}"]
+
+
+@pytest.fixture
+def settings(local, bart_directory, tmp_path):
+    """The same, on the untrained BART, in a run directory of its own."""
+    (tmp_path / "run").mkdir()
+    return ["text_space=bart_base", f"text_space.pretrained={bart_directory}", *local, f"run_dir={tmp_path}/run"]
+
+
+def save(training):
+    """The checkpoint of a model that was not trained."""
+    training.trainer.strategy.connect(training.model)
+    training.trainer.save_checkpoint(training.run.best, weights_only=True)
+    return training.run.best
+
+
+@pytest.fixture
+def saved():
+    """`save`, for tests."""
+    return save
+
+
+@pytest.fixture
+def sampled(composed):
+    """A function from a checkpoint and overrides to the task and the session that sample.py would make of them."""
+    from diffusion_text.composition import compose_task
+
+    return lambda checkpoint, *overrides: compose_task(composed(f"ckpt={checkpoint}", *overrides, config="sample"))
+
+
+@pytest.fixture(scope="session")
+def untrained(local, bart_directory, tmp_path_factory):
+    """The content of an untrained model's checkpoint."""
+    from diffusion_text.composition import compose_training
+
+    run = tmp_path_factory.mktemp("run")
+    backbone = ["text_space=bart_base", f"text_space.pretrained={bart_directory}"]
+    return torch.load(save(compose_training(compose(*backbone, *local, f"run_dir={run}"))), weights_only=True)
+
+
+@pytest.fixture
+def checkpoint(untrained, tmp_path):
+    """A function that writes this checkpoint with some values of its configuration changed."""
+
+    def write(**changes):
+        file = tmp_path / "written" / "checkpoints" / "best.ckpt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(untrained | {"hyper_parameters": untrained["hyper_parameters"] | changes}, file)
+        return file
+
+    return write

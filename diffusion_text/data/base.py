@@ -12,6 +12,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,8 +21,7 @@ import torch
 from lightning import LightningDataModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import DistributedSampler
-from torchdata.stateful_dataloader import StatefulDataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from diffusion_text.cache import cached_directory
 from diffusion_text.errors import UserError
@@ -160,31 +160,39 @@ class TextDataModule(LightningDataModule, ABC):
         self.directory = cached_directory(self.cache_dir, kind, key, [__file__], build)
         return {split: datasets.load_from_disk(self.directory / split).with_format("torch") for split in SPLITS}
 
-    def train_dataloader(self) -> StatefulDataLoader:
-        """Shuffled; the order follows from (seed, epoch) alone."""
-        return self._loader("train", shuffle=True)
-
-    def val_dataloader(self) -> StatefulDataLoader:
-        return self._loader("validation", shuffle=False)
-
-    def test_dataloader(self) -> StatefulDataLoader:
-        return self._loader("test", shuffle=False)
-
-    def _loader(self, split: str, shuffle: bool) -> StatefulDataLoader:
-        ranks, rank, epoch = 1, 0, 0
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled; the order follows from (seed, epoch), and a resumed run goes on where its epoch stopped."""
+        epoch, batches_done = 0, 0
         if self.trainer:
-            ranks, rank, epoch = self.trainer.world_size, self.trainer.global_rank, self.trainer.current_epoch
+            epoch = self.trainer.current_epoch
+            batches_done = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        dataset = self.splits["train"]
+        sampler = ResumedSampler(dataset, *self._ranks(), shuffle=True, seed=self.seed)
+        sampler.resume(epoch, batches_done * self.batch_size)
+        return self._loader(dataset, sampler, drop_last=len(dataset) >= self.batch_size)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._in_order("validation")
+
+    def test_dataloader(self) -> DataLoader:
+        return self._in_order("test")
+
+    def _in_order(self, split: str) -> DataLoader:
         dataset = self.splits[split]
-        sampler: DistributedSampler = DistributedSampler(dataset, ranks, rank, shuffle=shuffle, seed=self.seed)
-        sampler.set_epoch(epoch)  # Lightning sets it too late for a run that is resumed within an epoch
-        return StatefulDataLoader(
+        return self._loader(dataset, DistributedSampler(dataset, *self._ranks(), shuffle=False), drop_last=False)
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _loader(self, dataset: Dataset, sampler: DistributedSampler, drop_last: bool) -> DataLoader:
+        return ResumableLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
             collate_fn=self.collate,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
-            drop_last=shuffle and len(dataset) >= self.batch_size,
+            drop_last=drop_last,
         )
 
     def collate(self, texts: list[dict]) -> dict[str, Tensor]:
@@ -196,6 +204,31 @@ class TextDataModule(LightningDataModule, ABC):
                 [text["latents"].float() for text in texts], batch_first=True
             )
         return batch
+
+
+class ResumedSampler(DistributedSampler):
+    """Leaves out, in the epoch in which a run is resumed, what it was trained on already."""
+
+    resumed_epoch, texts_done = 0, 0
+
+    def resume(self, epoch: int, texts_done: int) -> None:
+        """Go on after `texts_done` texts of `epoch`."""
+        self.set_epoch(epoch)
+        self.resumed_epoch, self.texts_done = epoch, texts_done
+
+    def __iter__(self):
+        start = self.texts_done if self.epoch == self.resumed_epoch else 0
+        return islice(super().__iter__(), start, None)
+
+
+class ResumableLoader(DataLoader):
+    """A loader whose place follows from the trainer's, so that it has no state of its own to keep."""
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        pass
 
 
 class LatentMoments:
@@ -285,14 +318,14 @@ def split_by_position(read: Callable[[], Lines], split: str) -> Iterator[str]:
 def read_lines(file: Path) -> Iterator[str]:
     """The lines of a UTF-8 file; lines beyond LINE_LIMIT characters are cut, so that memory is bounded."""
     try:
-        with file.open(encoding="utf-8") as stream:
+        with file.open(encoding="utf-8-sig") as stream:
             for line in iter(lambda: stream.readline(LINE_LIMIT), ""):
                 if "\0" in line:
                     raise UserError(f"{file} is not text but binary; leave it out of data.dir")
                 yield line
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{file} is not UTF-8 text (byte {error.start}); convert it, or leave it out of data.dir"
+            f"{file} is not UTF-8 text (byte {first_bad_byte(file)}); convert it, or leave it out of data.dir"
         ) from error
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
@@ -303,6 +336,19 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
 
 
+def first_bad_byte(file: Path) -> int:
+    """Where a file stops being UTF-8; a decoder reading in chunks knows only the place in its chunk."""
+    position = 0
+    with file.open("rb") as stream:
+        for line in stream:
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return position + error.start
+            position += len(line)
+    return position
+
+
 def hub_lines(repository: str, name: str | None, revision: str | None, group: str, split: str) -> Iterator[str]:
     """The lines of a text corpus on the hub, `text` column; one clear line where it cannot be had."""
     import datasets
@@ -310,7 +356,7 @@ def hub_lines(repository: str, name: str | None, revision: str | None, group: st
     online = prepare_hub()
     try:
         dataset = datasets.load_dataset(repository, name, revision=revision, split=split)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         reason = "the Hugging Face hub cannot be reached" if not online else str(error).splitlines()[0]
         raise UserError(
             f"{repository} is not to be had ({reason}): give a local copy with data={group} data.dir=PATH, "

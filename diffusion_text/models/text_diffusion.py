@@ -31,6 +31,7 @@ from diffusion_text.diffusion.predictions import EpsilonPrediction, Prediction
 from diffusion_text.diffusion.samplers import ReverseStep, Sampler, draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
+from diffusion_text.errors import UserError
 from diffusion_text.metrics.noise_prediction import NoisePrediction
 from diffusion_text.shapes import Latents, Mask, Times, Tokens
 from diffusion_text.text_spaces.base import TextSpace
@@ -221,6 +222,8 @@ class TextDiffusion(LightningModule, ABC):
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_comparison("train")
+            if not torch.isfinite(outputs["loss"]):
+                raise UserError(f"the loss is {outputs['loss'].item()} at step {self.global_step}: lower optimizer.lr")
         if self.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True  # makes Lightning validate and save at the last step, whatever the interval
 

@@ -36,8 +36,7 @@ class Session:
             return self.tokenize([self.text])
         assert self.data is not None
         split = self.data().tokens(space.tokenizer)["validation"]
-        chosen = split[: min(self.num_samples, len(split))]["tokens"]
-        return pad(list(chosen), space.tokenizer.pad_token_id)
+        return self.padded(list(split[: min(self.num_samples, len(split))]["tokens"]))
 
     def tokenize(self, texts: list[str]) -> tuple[Tokens, Mask]:
         """Texts as tokens and mask, each with <s> and </s>, cut at the length that the model was trained for."""
@@ -45,7 +44,12 @@ class Session:
         room = len(self.model.length_counts) - 3
         ids = [tokenizer(text, add_special_tokens=False, verbose=False).input_ids[:room] for text in texts]
         wrapped = [torch.tensor([tokenizer.bos_token_id, *text, tokenizer.eos_token_id]) for text in ids]
-        return pad(wrapped, tokenizer.pad_token_id)
+        return self.padded(wrapped)
+
+    def padded(self, texts: list[torch.Tensor]) -> tuple[Tokens, Mask]:
+        """Token ids of texts as one tensor and its mask, where the model is."""
+        tokens, mask = pad(texts, self.model.text_space.tokenizer.pad_token_id)
+        return tokens.to(self.model.device), mask.to(self.model.device)
 
     def file(self, name: str, suffix: str) -> Path:
         """A path in the run's samples that is not taken: `name`, or the first of `name-2`, `name-3`, …"""

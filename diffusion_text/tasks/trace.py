@@ -30,8 +30,8 @@ class Trace:
     def __call__(self, session: Session) -> None:
         model, sampler = session.model, session.sampler
         generator = torch.Generator().manual_seed(session.seed)
-        mask = model.draw_mask(1, session.length, generator)
-        x_t = draw_like(torch.empty(*mask.shape, model.text_space.dim), generator)
+        mask = model.draw_mask(1, session.length, generator).to(model.device)
+        x_t = draw_like(torch.empty(*mask.shape, model.text_space.dim, device=model.device), generator)
         kept = set(torch.linspace(0, sampler.num_steps - 1, self.steps).round().long().tolist())
         rows: list[dict[str, Any]] = []
         for step, state in enumerate(model.reverse(sampler, x_t, mask, generator)):

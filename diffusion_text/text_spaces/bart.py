@@ -114,9 +114,12 @@ class BartSpace(TextSpace):
 
 def bart_config(pretrained: str | Path) -> BartConfig:
     """The architecture of a pretrained BART, without its weights."""
-    from transformers import BartConfig
+    from transformers import AutoConfig
 
-    return _load(BartConfig, pretrained)
+    config = _load(AutoConfig, pretrained)
+    if config.model_type != "bart":
+        raise UserError(f"text_space.pretrained={pretrained} is a {config.model_type} model, not a BART")
+    return config
 
 
 def _load(cls, pretrained: str | Path):
@@ -127,7 +130,7 @@ def _load(cls, pretrained: str | Path):
     online = looks_local or prepare_hub()
     try:
         return cls.from_pretrained(path.expanduser() if looks_local else str(pretrained))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if online else "the Hugging Face hub cannot be reached"
         raise UserError(
             f"{pretrained} is not to be had ({reason}): give a local copy with text_space.pretrained=DIR, "

@@ -28,6 +28,7 @@ class RunCSVLogger(CSVLogger):
                 warnings.filterwarnings("ignore", "Experiment logs directory")  # the earlier rows are kept
                 writer = super().experiment
             writer.metrics = [{k: v for k, v in row.items() if v} for row in self.earlier]
+            writer.save()
         return super().experiment
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +14,6 @@ from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
 
-log = logging.getLogger(__name__)
 TITLES = {"model": "this model", "do_nothing": "do nothing (ε̂ = x_t)", "linear": "best linear predictor"}
 
 
@@ -56,7 +54,7 @@ def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
     """One sentence: where the model stands against the reference predictors, and why if it stands below."""
     bins = {name: figures["val"][name]["noise_cosine"]["bins"] for name in PREDICTORS}
     below = {
-        TITLES[name]: sum(m < r for m, r in zip(bins["model"], bins[name], strict=True)) for name in PREDICTORS[1:]
+        TITLES[name]: sum(not m >= r for m, r in zip(bins["model"], bins[name], strict=True)) for name in PREDICTORS[1:]
     }
     behind = {title: count for title, count in below.items() if count}
     if not behind:
@@ -101,8 +99,7 @@ def print_summary(model: TextDiffusion, figures: dict[str, Any], texts: list[str
         table.add_row(f"bound √({width}/{dim})", bound, bound, "", "")
     out = console()
     out.print(table)
-    out.print(verdict(model, figures), highlight=False, markup=False)
+    out.print(figures["verdict"], highlight=False, markup=False)
     for text in texts:
         out.print("› " + " ".join(text.split()), highlight=False, markup=False)
     out.print(f"{run.directory}", highlight=False, markup=False, soft_wrap=True)
-    log.debug("%s", verdict(model, figures))

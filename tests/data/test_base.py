@@ -1,4 +1,4 @@
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import datasets
 import numpy as np
@@ -134,7 +134,7 @@ def test_moments_are_those_of_the_tokens_laid_end_to_end(lengths):
     found = moments.statistics()
     np.testing.assert_allclose(found["mean"], tokens.mean(0), rtol=1e-12)
     np.testing.assert_allclose(found["covariance"], np.cov(tokens.T, bias=True), atol=1e-9)
-    assert found["length_counts"].tolist() == np.bincount(sum(lengths, []), minlength=10).tolist()
+    assert found["length_counts"].tolist() == np.bincount([*chain(*lengths)], minlength=10).tolist()
 
 
 def test_statistics_are_of_the_training_splits_real_tokens(corpus, tokenizer):

@@ -290,12 +290,6 @@ def test_a_length_can_be_asked_for(make_model, finals):
     assert mask.all()
 
 
-@pytest.mark.parametrize("length", [0, 41], ids=["none", "more than the backbone's positions"])
-def test_a_length_that_cannot_be_is_refused(make_model, length):
-    with pytest.raises(ValueError, match=r"^[^\n]*length[^\n]*$"):
-        make_model().generate(DDIMSampler(1), 1, seed=0, length=length)
-
-
 def test_a_text_does_not_depend_on_its_neighbours_padding(make_model, finals):
     model = make_model(denoiser=TextUNet1D(16, width="full", time_dim=16))
     mask = torch.arange(8) < torch.tensor([8, 5])[:, None]

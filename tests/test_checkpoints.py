@@ -1,0 +1,129 @@
+import contextlib
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from diffusion_text.checkpoints import CONTRACTS, as_data, assemble, components
+from diffusion_text.diffusion.samplers import DDIMSampler
+from diffusion_text.errors import UserError
+
+
+def test_the_allow_list_is_this_packages_components():
+    found = components()
+    assert found["DDIMSampler"] is DDIMSampler
+    assert all(issubclass(cls, CONTRACTS) and cls.__module__.startswith("diffusion_text.") for cls in found.values())
+
+
+def test_a_component_is_stored_by_name():
+    node = {"_target_": "diffusion_text.diffusion.schedules.SqrtSchedule", "s": 1e-4, "list": [1, {"a": None}]}
+    assert as_data(node) == {"component": "SqrtSchedule", "s": 1e-4, "list": [1, {"a": None}]}
+
+
+def test_what_is_stored_is_built_again():
+    node = {"_target_": "diffusion_text.diffusion.samplers.DDIMSampler", "num_steps": 7, "clip": None, "eta": 0.5}
+    sampler = assemble({"sampler": as_data(node)}, "sampler", spacing="time")
+    assert isinstance(sampler, DDIMSampler)
+    assert vars(sampler) == {"num_steps": 7, "clip": None, "eta": 0.5, "spacing": "time"}
+
+
+def attacks(victim):
+    """Ways to smuggle a call that makes a directory into a checkpoint's configuration."""
+    call = {"_target_": "os.mkdir", "path": str(victim)}  # os.system is a call that Hydra itself refuses by now
+    named = {"component": "os.mkdir", "path": str(victim)}
+    created = f"${{oc.create:{{_target_:os.mkdir,path:'{victim}'}}}}"
+    return {
+        "a target": call,
+        "a component": named,
+        "a bare name": named | {"component": "mkdir"},
+        "os.system": {"_target_": "os.system", "component": "os.system", "command": f"mkdir {victim}"},
+        "an argument": {"component": "SqrtSchedule", "s": call},
+        "a list": {"component": "SqrtSchedule", "s": [call]},
+        "a partial": {"_partial_": True, **call},
+        "a resolver": created,
+        "a resolver as argument": {"component": "SqrtSchedule", "s": created},
+    }
+
+
+@pytest.mark.parametrize("name", attacks("file"))
+@pytest.mark.parametrize("place", ["schedule", "sampler", "route"])
+def test_nothing_that_a_checkpoint_says_is_run(sampled, checkpoint, tmp_path, name, place):
+    victim = tmp_path / "victim"
+    file = checkpoint(**{place: attacks(victim)[name]})
+    with contextlib.suppress(Exception):  # whether the complaint is a clear one is another test's matter
+        sampled(file)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("name", ["a target", "a resolver"])
+def test_the_attacks_would_work_on_hydra_alone(tmp_path, name):
+    victim = tmp_path / "victim"
+    instantiate(DictConfig({"schedule": attacks(victim)[name]})["schedule"])
+    assert victim.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": {"component": "SomeoneElsesSchedule", "s": 1e-4}},
+        {"schedule": {"component": ["SqrtSchedule"]}},
+        {"schedule": {"component": "SqrtSchedule", "no_such_argument": 1}},
+        {"schedule": {"component": "SqrtSchedule", "s": "${oc.env:HOME}"}},
+        {"schedule": None},
+        {"sampler": None},
+        {"data": {}},
+    ],
+    ids=["unknown name", "no name", "wrong argument", "interpolation", "no schedule", "no sampler", "no length"],
+)
+def test_a_configuration_that_is_not_ours_is_one_line(sampled, checkpoint, changes):
+    with pytest.raises(UserError) as refusal:
+        sampled(checkpoint(**changes))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint\n", b"PK\3\4 neither"], ids=["empty", "text", "zip"])
+def test_a_file_that_is_no_checkpoint_is_one_line(sampled, tmp_path, content):
+    file = tmp_path / "checkpoints" / "best.ckpt"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"^[^\n]*best\.ckpt is not a checkpoint of this project[^\n]*$"):
+        sampled(file)
+
+
+@pytest.mark.parametrize("content", [{}, [1], torch.zeros(2)], ids=["no configuration", "list", "tensor"])
+def test_other_peoples_tensors_are_no_checkpoint(sampled, tmp_path, content):
+    file = tmp_path / "checkpoints" / "best.ckpt"
+    file.parent.mkdir()
+    torch.save(content, file)
+    with pytest.raises(UserError, match=r"is not a checkpoint of this project"):
+        sampled(file)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(sampled, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "victim",))
+
+    file = tmp_path / "checkpoints" / "best.ckpt"
+    file.parent.mkdir()
+    torch.save({"hyper_parameters": Bomb()}, file)
+    with pytest.raises(UserError, match="is not a checkpoint of this project"):
+        sampled(file)
+    assert not (tmp_path / "victim").exists()
+
+
+def test_another_versions_weights_are_one_line(sampled, checkpoint):
+    file = checkpoint()
+    content = torch.load(file, weights_only=True)
+    content["state_dict"].popitem()
+    torch.save(content, file)
+    with pytest.raises(UserError, match=r"^[^\n]*another version[^\n]*$"):
+        sampled(file)
+
+
+def test_without_its_text_space_a_run_cannot_be_sampled_and_says_so(sampled, checkpoint):
+    file = checkpoint(text_space={"component": "BartMini"})
+    with pytest.raises(UserError, match=r"text_space is missing: copy the whole run directory"):
+        sampled(file)

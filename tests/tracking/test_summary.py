@@ -1,0 +1,68 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from diffusion_text.metrics.noise_prediction import QUANTITIES
+from diffusion_text.tracking.summary import count_parameters, final_figures, verdict
+
+
+def model(width=128, dim=128, bare=False):
+    """As much of a model as a verdict looks at."""
+    return SimpleNamespace(
+        denoiser=SimpleNamespace(output_width=width), text_space=SimpleNamespace(dim=dim), is_bare_epsilon=bare
+    )
+
+
+def figures(ours, do_nothing=0.5, linear=0.6):
+    """Validation figures with the same cosine in each bin, or our own ten."""
+    bins = {"model": ours if isinstance(ours, list) else [ours] * 10, "do_nothing": [do_nothing] * 10}
+    bins["linear"] = [linear] * 10
+    return {"val": {name: {"noise_cosine": {"bins": values}} for name, values in bins.items()}}
+
+
+def test_a_model_above_both_references_is_said_to_be():
+    assert verdict(model(), figures(0.7)) == "Above both reference predictors at all ten noise levels."
+
+
+def test_a_model_below_a_reference_is_told_which_and_where():
+    found = verdict(model(), figures([0.7] * 7 + [0.55] * 3))
+    assert found == "Below 'best linear predictor' at 3 of 10 noise levels."
+
+
+def test_a_narrow_network_that_predicts_noise_bare_is_told_its_bound():
+    found = verdict(model(width=40, bare=True), figures(0.4))
+    assert "'do nothing (ε̂ = x_t)' at 10 of 10" in found
+    assert "√(40/128) = 0.559" in found
+    assert "prediction=v" in found
+
+
+@pytest.mark.parametrize("narrow_but_not_bare", [model(width=40), model(width=128, bare=True)])
+def test_what_is_not_bounded_is_not_told_a_bound(narrow_but_not_bare):
+    assert "√" not in verdict(narrow_but_not_bare, figures(0.4))
+
+
+def test_a_model_that_diverged_is_not_above_anything():
+    assert "Above" not in verdict(model(), figures(math.nan))
+
+
+def test_the_final_figures_keep_every_predictors_bins_apart():
+    logged, expected = {}, {}
+    for stage in ("val", "test"):
+        logged[f"{stage}/loss"] = torch.tensor(float(len(logged)))
+        for name in ("model", "do_nothing", "linear"):
+            for quantity in QUANTITIES:
+                prefix = f"{stage}/{quantity}" if name == "model" else f"{stage}/{name}/{quantity}"
+                values = [float(len(logged) + i) for i in range(11)]
+                logged |= {prefix: values[0]} | {f"{prefix}/{i}": value for i, value in enumerate(values[1:])}
+                expected[stage, name, quantity] = {"overall": values[0], "bins": values[1:]}
+    found = final_figures(model(width=32), logged)
+    assert found["rank_bound"] == 0.5
+    assert found["test"]["loss"] == float(logged["test/loss"])
+    for (stage, name, quantity), values in expected.items():
+        assert found[stage][name][quantity] == values
+
+
+def test_parameters_are_counted():
+    assert count_parameters(torch.nn.Linear(3, 2)) == 8
