@@ -205,7 +205,7 @@ def check_parts(cfg: DictConfig, parts: dict[str, Any], recipe: SpaceRecipe, dat
 
 def quiet_libraries() -> None:
     """Keep the libraries' chatter out of the log: Lightning's tips, and bars where nobody watches."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning 2.6 with torch 2.13
     transformers.utils.logging.disable_progress_bar()  # saving and loading take no time worth a bar

@@ -61,8 +61,6 @@ def prediction(request):
 
 
 def pytest_configure(config):
-    # torchdata 0.11 with torch 2.13
-    config.addinivalue_line("filterwarnings", "ignore:'set_vital' is deprecated:UserWarning")
     # Lightning 2.6 with torch 2.13
     config.addinivalue_line("filterwarnings", "ignore:.*LeafSpec.* is deprecated:FutureWarning")
     # Lightning's advice on machines with many cores

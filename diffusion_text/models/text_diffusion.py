@@ -142,7 +142,8 @@ class TextDiffusion(LightningModule, ABC):
             previous = previous * (torch.rand_like(noisy.alpha) < self.self_conditioning)
         output = self.output(noisy.x_t, t, mask, previous)
         losses = self.losses(noisy, output)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(x_0))
+        for name, value in losses.items():
+            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(x_0))
         self.compare("train", noisy, output)
         return losses["loss"]
 
