@@ -1,0 +1,123 @@
+"""What every denoiser owes: its published size, any length, its mask, its time; and positions where it claims them."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from diffusion_text.denoisers.diffusers_unet import DiffusersUNet1D
+from diffusion_text.denoisers.simple_unet import SimpleUNet1D
+from diffusion_text.denoisers.textunet import TextUNet1D
+from diffusion_text.denoisers.transformer import Transformer
+
+DIM = 48
+MASKED = {"simple_unet": SimpleUNet1D, "textunet": TextUNet1D, "transformer": Transformer}
+ALL = MASKED | {"diffusers_unet": DiffusersUNet1D}
+
+
+def network(cls, **arguments):
+    """Seeded, with a last layer of ordinary size: some start near 0, where little would show."""
+    torch.manual_seed(0)
+    net = cls(DIM, **arguments).eval()
+    if hasattr(net, "leave"):
+        torch.nn.init.normal_(net.leave.weight, std=0.1)
+    return net
+
+
+def texts(*lengths):
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    return torch.randn(*mask.shape, DIM), torch.full((len(lengths),), 0.4), mask
+
+
+@pytest.mark.parametrize(
+    ("build", "millions"),
+    [
+        (SimpleUNet1D, 2.4),
+        (DiffusersUNet1D, 68),
+        (TextUNet1D, 8),
+        (lambda dim: TextUNet1D(dim, blocks=6, positions="sinusoidal", magnitude_scale=True), 30.5),
+    ],
+    ids=["simple_unet", "diffusers_unet", "textunet", "textunet_30m"],
+)
+def test_size_at_768_is_the_origins(build, millions):
+    """ORIGIN.md, line A: the sizes that were reported for each network."""
+    assert sum(p.numel() for p in build(768).parameters()) == pytest.approx(millions * 1e6, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("length", [1, 2, 7, 16, 33])
+def test_any_length(name, length):
+    x_t, t, mask = texts(length, max(1, length - 1))
+    output = network(ALL[name])(x_t, t, mask)
+    assert output.shape == x_t.shape
+    assert output.isfinite().all()
+    assert (output[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_padding_does_not_enter(name):
+    net = network(MASKED[name])
+    x_t, t, mask = texts(13, 6)
+    changed = net(torch.where(mask.unsqueeze(-1), x_t, 50.0), t, mask)
+    assert_close(changed, net(x_t, t, mask), rtol=0, atol=1e-4)
+    alone = net(x_t[1:, :6], t[1:], mask[1:, :6])
+    assert_close(changed[1:, :6], alone, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_output_depends_on_t(name):
+    net = network(ALL[name])
+    x_t, _, mask = texts(13, 6)
+    early, late = (net(x_t, torch.full((2,), t), mask) for t in (0.1, 0.9))
+    assert (early - late).norm() > 0.01 * early.norm()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradient_reaches_every_parameter(name):
+    net = network(ALL[name])
+    net(*texts(16, 9)).square().mean().backward()
+    assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize(
+    ("positions", "sees"), [("rotary", True), ("learned", True), ("sinusoidal", True), ("none", False)]
+)
+def test_a_transformer_without_positions_cannot_see_order(positions, sees):
+    net = network(Transformer, positions=positions)
+    if positions == "learned":
+        torch.nn.init.normal_(net.learned)
+    x_t, t, mask = texts(12, 12)
+    order = torch.randperm(12)
+    change = (net(x_t[:, order], t, mask) - net(x_t, t, mask)[:, order]).norm() / net(x_t, t, mask).norm()
+    assert (change > 1e-3).item() == sees
+
+
+def test_rotary_positions_are_relative():
+    """The score of a query and a key depends on their distance alone (Su et al. 2021, eq. 11)."""
+    from diffusion_text.denoisers.transformer import rotary_angles, rotate
+
+    query, key = torch.randn(2, 1, 1, 1, 8).double()
+    angles = rotary_angles(torch.arange(20, dtype=torch.float64), 8)
+
+    def score(i, j):
+        return (rotate(query, angles[i : i + 1]) * rotate(key, angles[j : j + 1])).sum()
+
+    assert_close(score(3, 5), score(14, 16))
+    assert not torch.isclose(score(3, 5), score(3, 9))
+
+
+@pytest.mark.parametrize("cls", [SimpleUNet1D, DiffusersUNet1D])
+def test_what_cannot_condition_on_itself_says_so(cls):
+    with pytest.raises(ValueError, match="self_conditioning"):
+        cls(DIM, self_conditioning=True)
+
+
+def test_a_transformer_reads_its_earlier_estimate():
+    net = network(Transformer, self_conditioning=True)
+    x_t, t, mask = texts(9, 5)
+    assert (net(x_t, t, mask, torch.randn_like(x_t)) - net(x_t, t, mask)).norm() > 1e-3
+
+
+@pytest.mark.parametrize("arguments", [{"positions": "absolute"}, {"width": 30}], ids=str)
+def test_bad_parameters_are_refused(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        Transformer(DIM, **arguments)
