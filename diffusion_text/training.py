@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -34,13 +35,16 @@ def train(training: Training) -> None:
     """Fit, going on from the run directory's last checkpoint if there is one; then evaluate, sample and sum up."""
     run = training.run
     try:
-        with FileLock(run.directory / ".lock", timeout=0):
+        with FileLock(run.directory / ".lock", timeout=0) if training.trainer.is_global_zero else nullcontext():
             log.info("%s", describe(training.model))
             check(training)
             if training.preflight == "only":
                 return
             seconds = fit(training)
-            conclude(training, seconds)
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()  # one rank concludes, alone
+            if training.trainer.is_global_zero:
+                conclude(training, seconds)
             loggers.finish(failed=False)
     except Timeout as error:
         raise UserError(f"another process is training in {run.directory}: choose another hydra.run.dir") from error
@@ -54,9 +58,10 @@ def check(training: Training) -> None:
     if training.preflight == "off":
         return
     checks = training.model.preflight(next(iter(training.data.train_dataloader())))
-    rows = [check._asdict() for check in checks]
-    training.run.preflight.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print_preflight(checks)
+    if training.trainer.is_global_zero:
+        rows = [check._asdict() for check in checks]
+        training.run.preflight.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        print_preflight(checks)
     failed = [check for check in checks if check.verdict == "fail"]
     if failed and training.preflight != "warn":
         raise UserError(

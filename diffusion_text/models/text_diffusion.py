@@ -162,7 +162,8 @@ class TextDiffusion(LightningModule, ABC):
             noisy = self.noised(x_0, draw_like(x_0, generator), t, mask)
             output = self.output(noisy.x_t, t, mask)
             losses = self.losses(noisy, output)
-            self.log_dict({f"{stage}/{name}": value for name, value in losses.items()}, batch_size=len(x_0))
+            named = {f"{stage}/{name}": value for name, value in losses.items()}
+            self.log_dict(named, batch_size=len(x_0), sync_dist=True)
             self.compare(stage, noisy, output)
 
     # ---- preflight
@@ -242,10 +243,10 @@ class TextDiffusion(LightningModule, ABC):
             for quantity, value in metric.compute().items():
                 shown = name == "model" and quantity in ("noise_cosine", "noise_magnitude")
                 if value.ndim == 0:
-                    self.log(f"{prefix}/{quantity}", value, prog_bar=shown)
+                    self.log(f"{prefix}/{quantity}", value, prog_bar=shown, sync_dist=stage != "train")
                 elif stage != "train":
                     bins = f"{prefix}/{quantity.removesuffix('_bins')}"
-                    self.log_dict({f"{bins}/{i}": mean for i, mean in enumerate(value)})
+                    self.log_dict({f"{bins}/{i}": mean for i, mean in enumerate(value)}, sync_dist=True)
             metric.reset()
 
     # ---- generation
