@@ -24,17 +24,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from diffusion_text.cache import cached_directory
+from diffusion_text.data.reading import Lines, paragraphs
 from diffusion_text.errors import UserError
-from diffusion_text.hub import prepare_hub
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-Lines = Iterable[str]
 SPLITS = ("train", "validation", "test")
-PARAGRAPH_LIMIT = 2_000  # characters; bounds memory where no blank line comes
-LINE_LIMIT = 10_000
 STATISTICS_FILE = "statistics.safetensors"
 
 
@@ -265,22 +262,6 @@ def pad(texts: list[Tensor], pad_token_id: int) -> tuple[Tensor, Tensor]:
     return tokens, torch.arange(tokens.shape[1]) < lengths[:, None]
 
 
-def paragraphs(lines: Lines) -> Iterator[str]:
-    """Runs of lines between blank ones; a run is also ended once it exceeds PARAGRAPH_LIMIT characters."""
-    block: list[str] = []
-    size = 0
-    for line in lines:
-        line = line.strip()
-        if block and (not line or size > PARAGRAPH_LIMIT):
-            yield "\n".join(block)
-            block, size = [], 0
-        if line:
-            block.append(line)
-            size += len(line)
-    if block:
-        yield "\n".join(block)
-
-
 def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> Iterator[list[int]]:
     """Consecutive paragraphs, joined by a blank line, in texts of at most `length` tokens with `<s>` and `</s>`."""
 
@@ -304,63 +285,6 @@ def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) 
         yield finish(current)
 
 
-def split_by_position(read: Callable[[], Lines], split: str) -> Iterator[str]:
-    """The usual contiguous 90 % / 5 % / 5 % of a corpus by characters, cut between lines."""
-    total = sum(len(line) for line in read())
-    first, last = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}[split]
-    position = 0
-    for line in read():
-        if first * total <= position < last * total:
-            yield line
-        position += len(line)
-
-
-def read_lines(file: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file; lines beyond LINE_LIMIT characters are cut, so that memory is bounded."""
-    try:
-        with file.open(encoding="utf-8-sig") as stream:
-            for line in iter(lambda: stream.readline(LINE_LIMIT), ""):
-                if "\0" in line:
-                    raise UserError(f"{file} is not text but binary; leave it out of data.dir")
-                yield line
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file} is not UTF-8 text (byte {first_bad_byte(file)}); convert it, or leave it out of data.dir"
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
-
-
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """A fingerprint of what a tokenizer does."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
-
-
-def first_bad_byte(file: Path) -> int:
-    """Where a file stops being UTF-8; a decoder reading in chunks knows only the place in its chunk."""
-    position = 0
-    with file.open("rb") as stream:
-        for line in stream:
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                return position + error.start
-            position += len(line)
-    return position
-
-
-def hub_lines(repository: str, name: str | None, revision: str | None, group: str, split: str) -> Iterator[str]:
-    """The lines of a text corpus on the hub, `text` column; one clear line where it cannot be had."""
-    import datasets
-
-    online = prepare_hub()
-    try:
-        dataset = datasets.load_dataset(repository, name, revision=revision, split=split)
-    except (OSError, ValueError) as error:
-        reason = "the Hugging Face hub cannot be reached" if not online else str(error).splitlines()[0]
-        raise UserError(
-            f"{repository} is not to be had ({reason}): give a local copy with data={group} data.dir=PATH, "
-            "or train offline with data=python_docs"
-        ) from error
-    for row in dataset:
-        yield from row["text"].splitlines(keepends=True) or ["\n"]

@@ -2,7 +2,8 @@
 
 import re
 
-from diffusion_text.data.base import TextDataModule, split_by_position
+from diffusion_text.data.base import TextDataModule
+from diffusion_text.data.reading import split_by_position
 
 NOT_PROSE = re.compile(r"::=|>>>|^\s*[|+]", re.MULTILINE)  # grammars, sessions, tables
 

@@ -3,7 +3,8 @@
 from itertools import chain
 from pathlib import Path
 
-from diffusion_text.data.base import TextDataModule, read_lines, split_by_position
+from diffusion_text.data.base import TextDataModule
+from diffusion_text.data.reading import read_lines, split_by_position
 from diffusion_text.errors import UserError
 
 

@@ -1,6 +1,7 @@
 """tiny_shakespeare: a million characters of the plays."""
 
-from diffusion_text.data.base import TextDataModule, hub_lines, read_lines, split_by_position
+from diffusion_text.data.base import TextDataModule
+from diffusion_text.data.reading import hub_lines, read_lines, split_by_position
 from diffusion_text.errors import UserError
 
 

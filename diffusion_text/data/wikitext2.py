@@ -4,7 +4,8 @@ import logging
 from functools import cache
 from pathlib import Path
 
-from diffusion_text.data.base import SPLITS, TextDataModule, hub_lines, read_lines, split_by_position
+from diffusion_text.data.base import SPLITS, TextDataModule
+from diffusion_text.data.reading import hub_lines, read_lines, split_by_position
 from diffusion_text.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_text.data import base
-from diffusion_text.data.base import LatentMoments, TextDataModule, pack, pad, paragraphs, read_lines, split_by_position
+from diffusion_text.data.base import LatentMoments, TextDataModule, pack, pad
+from diffusion_text.data.reading import LINE_LIMIT, PARAGRAPH_LIMIT, paragraphs, read_lines, split_by_position
 from diffusion_text.data.text_files import TextFiles
 from diffusion_text.errors import UserError
 
@@ -63,7 +64,7 @@ def test_paragraphs_keep_every_line_and_hold_no_blank_one(lines):
 def test_a_paragraph_without_end_is_ended():
     found = list(paragraphs(["word " * 20 + "\n"] * 1000))
     assert len(found) > 1
-    assert max(map(len, found)) < base.PARAGRAPH_LIMIT + 200
+    assert max(map(len, found)) < PARAGRAPH_LIMIT + 200
 
 
 # ---- packing
@@ -275,7 +276,7 @@ def test_a_line_without_end_is_cut_and_nothing_is_lost(tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("word " * 10_000, encoding="utf-8")
     pieces = list(read_lines(file))
-    assert max(map(len, pieces)) <= base.LINE_LIMIT
+    assert max(map(len, pieces)) <= LINE_LIMIT
     assert "".join(pieces) == "word " * 10_000
 
 

@@ -185,7 +185,7 @@ def parquet(monkeypatch, tmp_path):
             return load("parquet", data_files={split: str(file)}, split=split, cache_dir=str(tmp_path / "cache"))
 
         monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-        monkeypatch.setattr("diffusion_text.data.base.prepare_hub", lambda: True)
+        monkeypatch.setattr("diffusion_text.data.reading.prepare_hub", lambda: True)
         return asked
 
     return offer
