@@ -9,6 +9,16 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 log = logging.getLogger(__name__)
 
 
+class Bar(RichProgressBar):
+    """Rich's bar, with names that fit a terminal and without a number of epochs where only steps are limited."""
+
+    def _get_train_description(self, current_epoch):
+        return f"Epoch {current_epoch}"
+
+    def get_metrics(self, trainer, pl_module):
+        return {name.removeprefix("train/"): value for name, value in super().get_metrics(trainer, pl_module).items()}
+
+
 class ProgressLines(ProgressBar):
     """The progress bar's figures as lines of the log, one for every ten steps that are logged."""
 
@@ -36,4 +46,4 @@ class ProgressLines(ProgressBar):
 
 def progress_bar() -> ProgressBar:
     """Rich's bar on a terminal, lines elsewhere."""
-    return RichProgressBar() if sys.stdout.isatty() else ProgressLines()
+    return Bar() if sys.stdout.isatty() else ProgressLines()
