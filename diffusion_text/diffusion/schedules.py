@@ -28,11 +28,11 @@ class NoiseSchedule(ABC):
     def alpha_sigma(self, t: Float[Tensor, "*times"]) -> tuple[Float[Tensor, "*times"], Float[Tensor, "*times"]]:
         """Signal level alpha and noise level sigma at `t`; computed in float64, returned in `t`'s precision."""
         alpha_bar = self._clamped(t)
-        return alpha_bar.sqrt().to(t.dtype), (1 - alpha_bar).sqrt().to(t.dtype)
+        return alpha_bar.sqrt().to(t), (1 - alpha_bar).sqrt().to(t)
 
     def log_snr(self, t: Float[Tensor, "*times"]) -> Float[Tensor, "*times"]:
         """log(alpha² / sigma²) at `t`; +inf where nothing has been noised yet."""
-        return torch.logit(self._clamped(t)).to(t.dtype)
+        return torch.logit(self._clamped(t)).to(t)
 
     def time_at(self, alpha: Float[Tensor, "*levels"]) -> Float[Tensor, "*levels"]:
         """The time in [0, 1] at which the signal level is `alpha` (float64); by bisection."""
@@ -44,7 +44,8 @@ class NoiseSchedule(ABC):
         return (early + late) / 2
 
     def _clamped(self, t: Float[Tensor, "*times"]) -> Float[Tensor, "*times"]:
-        return self.alpha_bar(t.double()).clamp(ALPHA_BAR_FLOOR, 1.0)
+        exact = t.cpu() if t.device.type == "mps" else t  # Apple's GPUs have no float64
+        return self.alpha_bar(exact.double()).clamp(ALPHA_BAR_FLOOR, 1.0)
 
 
 class LinearSchedule(NoiseSchedule):
