@@ -26,6 +26,7 @@ from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError, first_line
 from diffusion_text.models.latent_diffusion import LatentDiffusion
 from diffusion_text.models.space_recipes import SpaceRecipe
+from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.runs import Run
 from diffusion_text.text_spaces.bart import BartSpace
@@ -64,9 +65,14 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     """The model of a checkpoint, with its averaged weights."""
     run = Run.of_checkpoint(checkpoint)
     make = partial(assemble, config)
+    if (config.get("route") or {}).get("component") == TextAutoencoder.__name__:
+        raise UserError(
+            f"{run.directory} is a text autoencoder, which generates nothing by itself: train a denoiser on it with "
+            f"python train.py text_space=bart_base text_space.pretrained={run.text_space}"
+        )
     try:
         pretrained = run.text_space if run.text_space.is_dir() else config["text_space"].get("pretrained")
-        self_conditioning, length = config["route"]["self_conditioning"], config["data"]["length"]
+        self_conditioning, longest = config["route"]["self_conditioning"], len(weights["length_counts"]) - 1
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{checkpoint} holds an incomplete configuration: {first_line(error)}") from error
     if pretrained is None:
@@ -74,12 +80,13 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     space = BartSpace.from_pretrained(pretrained)
     denoiser = make_denoiser(make, space.dim, self_conditioning)
     parts = {name: make(name) for name in PARTS}
-    model = make("route", denoiser=denoiser, text_space=space, max_length=length, **parts)
+    model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
+        difference = str(error).strip().splitlines()[1].strip()
         raise UserError(
-            f"{checkpoint} was written by another version of this code: sample with that version"
+            f"{checkpoint} does not fit the model that this version makes of its configuration: {difference}"
         ) from error
     return model.eval()
 

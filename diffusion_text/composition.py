@@ -18,7 +18,7 @@ import transformers
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -28,8 +28,10 @@ from diffusion_text.data.base import TextDataModule
 from diffusion_text.diffusion.losses import CosineMagnitudeLoss, MinSNRWeighting
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError, first_line
+from diffusion_text.models.base import Trained
 from diffusion_text.models.latent_diffusion import LatentDiffusion
-from diffusion_text.models.space_recipes import BartPretrained, SpaceRecipe
+from diffusion_text.models.space_recipes import SpaceRecipe, TrainedSpace
+from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.runs import Run, find_checkpoint
 from diffusion_text.tasks.session import Session
 
@@ -40,7 +42,7 @@ MACHINERY = ("trainer", "logger", "callbacks", "cache_dir", "run_dir", "prefligh
 class Training:
     """Everything that a training needs, built."""
 
-    model: LatentDiffusion
+    model: Trained
     data: TextDataModule
     trainer: Trainer
     sampler: Sampler
@@ -54,33 +56,53 @@ def compose_training(cfg: DictConfig) -> Training:
     """Build a training from its configuration. What makes no sense is refused before data is touched."""
     run = Run(Path(cfg.run_dir))
     quiet_libraries()
+    check_route(cfg)
     check_values(cfg)
     check_machine(cfg)
     make: Make = partial(build, cfg)
-    parts = {name: make(name) for name in PARTS}
     sampler = make("sampler")
     recipe = make("text_space")
     data = make("data", cache_dir=cfg.cache_dir or default_cache())
-    check_parts(cfg, parts, recipe, data)
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    denoiser = make_denoiser(make, recipe.dim, cfg.route.self_conditioning)
-    optimisation = {name: make(name) for name in ("optimizer", "lr_schedule")}
+    check_length(data, recipe)
+    optimisation = {name: make(name) for name in ("optimizer", "lr_schedule")} | {"seed": cfg.seed}
     check_optimizer(optimisation["optimizer"])
+    seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg)
-
-    space = recipe.build(data)
-    data.prepare(space.tokenizer, space)
-    if not isinstance(recipe, BartPretrained):
-        space.save(run.text_space)
-    model = make(
-        "route", denoiser=denoiser, text_space=space, max_length=data.length, seed=cfg.seed, **parts, **optimisation
-    )
-    model.set_statistics(**data.statistics)
+    if is_autoencoder(cfg):
+        model = compose_autoencoder(make, recipe, data, optimisation)
+    else:
+        model = compose_diffusion(cfg, make, recipe, data, optimisation)
+        if isinstance(recipe, TrainedSpace):
+            model.text_space.save(run.text_space)
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     OmegaConf.save(OmegaConf.create(config), run.config)
     model.save_hyperparameters({name: as_data(node) for name, node in config.items() if name not in MACHINERY})
     return Training(model, data, trainer, sampler, cfg.num_samples, cfg.seed, cfg.preflight, run)
+
+
+def compose_diffusion(
+    cfg: DictConfig, make: Make, recipe: SpaceRecipe, data: TextDataModule, optimisation: dict[str, Any]
+) -> LatentDiffusion:
+    """A diffusion model over the latents of `data`, which are encoded here."""
+    parts = {name: make(name) for name in PARTS}
+    check_parts(cfg, parts)
+    denoiser = make_denoiser(make, recipe.dim, cfg.route.self_conditioning)
+    space = recipe.build(data)
+    data.prepare(space.tokenizer, space)
+    longest = len(data.statistics["length_counts"]) - 1
+    model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts, **optimisation)
+    model.set_statistics(**data.statistics)
+    return model
+
+
+def compose_autoencoder(
+    make: Make, recipe: TrainedSpace, data: TextDataModule, optimisation: dict[str, Any]
+) -> TextAutoencoder:
+    """The training of a text space by itself."""
+    autoencoder = recipe.start(data)
+    data.prepare(autoencoder.tokenizer)
+    return make("route", autoencoder=autoencoder, **recipe.objective, **optimisation)
 
 
 def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
@@ -141,6 +163,17 @@ def build_trainer(cfg: DictConfig) -> Trainer:
     return build(cfg, "trainer", **settings)
 
 
+def is_autoencoder(cfg: DictConfig) -> bool:
+    """Whether a text space is to be trained, rather than a denoiser in it."""
+    return get_class(cfg.route._target_) is TextAutoencoder
+
+
+def check_route(cfg: DictConfig) -> None:
+    """Refuse to train a text space that is taken as it is."""
+    if is_autoencoder(cfg) and not issubclass(get_class(cfg.text_space._target_), TrainedSpace):
+        raise UserError("model=text_autoencoder trains text_space=bart_mini or text_space=bart_vae: choose one of them")
+
+
 def check_values(cfg: DictConfig) -> None:
     """Refuse numbers that are none, before anything computes with them."""
     check_count(cfg.num_samples, "num_samples")
@@ -188,13 +221,17 @@ def check_machine(cfg: DictConfig) -> None:
         )
 
 
-def check_parts(cfg: DictConfig, parts: dict[str, Any], recipe: SpaceRecipe, data: TextDataModule) -> None:
-    """Refuse parts that do not fit each other."""
+def check_length(data: TextDataModule, recipe: SpaceRecipe) -> None:
+    """Refuse texts that are longer than the text space takes."""
     if data.length > recipe.max_length:
         raise UserError(
             f"data.length={data.length} is more than the {recipe.max_length} positions of "
             f"text_space={HydraConfig.get().runtime.choices['text_space']}: lower data.length"
         )
+
+
+def check_parts(cfg: DictConfig, parts: dict[str, Any]) -> None:
+    """Refuse parts that do not fit each other."""
     if isinstance(parts["loss"], CosineMagnitudeLoss) and isinstance(parts["weighting"], MinSNRWeighting):
         raise UserError(
             "loss=cosine_magnitude has no unit and weighting=min_snr converts units: use weighting=uniform, or loss=mse"

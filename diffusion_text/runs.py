@@ -52,6 +52,11 @@ class Run:
         """The final figures."""
         return self.directory / "metrics.json"
 
+    @property
+    def plot(self) -> Path:
+        """The final figures by noise level, as a picture."""
+        return self.directory / "noise_prediction.png"
+
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> Run:
         """The run that a checkpoint belongs to."""

@@ -15,17 +15,22 @@ from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from diffusion_text.composition import Training
+from diffusion_text.data.base import TextDataModule
 from diffusion_text.errors import UserError
+from diffusion_text.models.latent_diffusion import LatentDiffusion
+from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.tasks.generate import write_samples
 from diffusion_text.tasks.session import Session
+from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.tracking import loggers
+from diffusion_text.tracking.plots import plot_noise_prediction
 from diffusion_text.tracking.summary import (
-    count_parameters,
-    describe,
-    final_figures,
+    autoencoder_figures,
+    diffusion_figures,
+    print_autoencoder,
+    print_diffusion,
     print_preflight,
-    print_summary,
-    verdict,
+    sampling_verdict,
 )
 
 log = logging.getLogger(__name__)
@@ -36,7 +41,7 @@ def train(training: Training) -> None:
     run = training.run
     try:
         with FileLock(run.directory / ".lock", timeout=0) if training.trainer.is_global_zero else nullcontext():
-            log.info("%s", describe(training.model))
+            log.info("%s", training.model.describe())
             check(training)
             if training.preflight == "only":
                 return
@@ -57,7 +62,7 @@ def check(training: Training) -> None:
     """Preflight: print the checks, keep them in preflight.json, and stop at a failing one unless told to go on."""
     if training.preflight == "off":
         return
-    checks = training.model.preflight(next(iter(training.data.train_dataloader())))
+    checks = training.model.preflight(next(iter(training.data.train_dataloader())), training.sampler)
     if training.trainer.is_global_zero:
         rows = [check._asdict() for check in checks]
         training.run.preflight.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -84,12 +89,39 @@ def fit(training: Training) -> float:
 
 
 def conclude(training: Training, seconds: float) -> None:
-    """Final figures of the best averaged weights on validation and test split, final texts, and the table."""
+    """Final figures of the best averaged weights on validation and test split, kept in metrics.json, and a table."""
     model, run, trainer = training.model, training.run, training.trainer
     best = torch.load(run.best if run.best.is_file() else run.last, map_location="cpu", weights_only=True)
     model.load_state_dict(best["state_dict"])
+    logged = evaluate(training)
+    facts = {
+        "step": trainer.global_step,
+        "best_step": best["global_step"],
+        "seconds": round(seconds, 1),
+        "parameters": model.count_parameters(),
+    }
+    if isinstance(model, LatentDiffusion):
+        session = Session(model, training.sampler, run, best["global_step"], training.seed, training.num_samples)
+        figures = diffusion_figures(model, logged)
+        if samples := write_samples(session):
+            sizes = {"rms": samples.rms, "peak_rms": samples.peak_rms}
+            figures["samples"] = sizes | {"verdict": sampling_verdict(**sizes)}
+        print_diffusion(model, figures, samples.texts if samples else [])
+        plot_noise_prediction(run.plot, figures)
+    else:
+        assert isinstance(model, TextAutoencoder)
+        space = BartSpace(model.autoencoder)
+        space.save(run.text_space)
+        figures = autoencoder_figures(logged)
+        print_autoencoder(figures, reconstructions(space, training.data, training.num_samples), run)
+    run.metrics.write_text(json.dumps(figures | facts, indent=2) + "\n", encoding="utf-8")
+    print(run.directory)
+
+
+def evaluate(training: Training) -> dict[str, Any]:
+    """What validation and test log for the model as it is now."""
     evaluator = Trainer(
-        accelerator=trainer.strategy.root_device.type,
+        accelerator=training.trainer.strategy.root_device.type,
         devices=1,
         logger=False,
         enable_progress_bar=False,
@@ -97,15 +129,16 @@ def conclude(training: Training, seconds: float) -> None:
         enable_checkpointing=False,
     )
     logged: dict[str, Any] = {}
-    for evaluate in (evaluator.validate, evaluator.test):
-        logged |= evaluate(model, training.data, verbose=False)[0]
-    figures = final_figures(model, logged) | {
-        "step": trainer.global_step,
-        "best_step": best["global_step"],
-        "seconds": round(seconds, 1),
-        "parameters": count_parameters(model.denoiser),
-    }
-    figures["verdict"] = verdict(model, figures)
-    run.metrics.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    session = Session(model, training.sampler, run, best["global_step"], training.seed, training.num_samples)
-    print_summary(model, figures, write_samples(session), run)
+    for stage in (evaluator.validate, evaluator.test):
+        logged |= stage(training.model, training.data, verbose=False)[0]
+    return logged
+
+
+def reconstructions(space: BartSpace, data: TextDataModule, count: int) -> list[tuple[str, str]]:
+    """Texts of the validation split, and what becomes of them when they are encoded and decoded."""
+    if count == 0:
+        return []
+    batch = next(iter(data.val_dataloader()))
+    tokens, mask = batch["tokens"][:count], batch["mask"][:count]
+    decoded = space.decode(space.encode(tokens, mask), space.latent_mask(mask))
+    return list(zip(space.to_text(tokens), space.to_text(decoded), strict=True))

@@ -85,7 +85,7 @@ def words_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer(words_file):
     """Byte-level BPE of at most 320 tokens, learned from the words."""
-    from diffusion_text.models.space_recipes import train_tokenizer
+    from diffusion_text.models.tokenizers import train_tokenizer
 
     return train_tokenizer([words_file.read_text(encoding="utf-8")], 320)
 

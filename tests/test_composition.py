@@ -6,19 +6,23 @@ from omegaconf import OmegaConf
 
 from diffusion_text.composition import check_machine, compose_training
 from diffusion_text.errors import UserError
+from diffusion_text.models.text_autoencoder import TextAutoencoder
 
 CONF = Path(__file__).parents[1] / "conf"
 TASKS = [file.stem for file in sorted(CONF.glob("task/*.yaml"))]
 OPTIONS = [f"{file.parent.name}/{file.stem}" for file in sorted(CONF.glob("*/*.yaml")) if file.parent.name != "task"]
 NEED_A_GPU = {"trainer/gpu", "precision/fp16"}
+TRAIN_A_SPACE = {"model/text_autoencoder", "route/autoencoder", "text_space/bart_mini", "text_space/bart_vae", "experiment/small"}
+TINY = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "num_steps": 2}
 
 
 def minimal(option, settings):
     """Overrides that choose an option with everything else small and local."""
     group, name = option.split("/")
-    if option == "text_space/bart_mini":
-        tiny = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "num_steps": 2}
-        return [*settings[2:], *(f"text_space.{key}={value}" for key, value in tiny.items())]
+    if option in TRAIN_A_SPACE:
+        node = "text_space.backbone" if name == "bart_vae" else "text_space"
+        steps = ["text_space.num_steps=2"] if name == "bart_vae" else []
+        return [f"{group}={name}", *settings[2:], *(f"{node}.{key}={value}" for key, value in TINY.items()), *steps]
     own = {"text_space": "text_space=", "data": "data=", "experiment": "data="}.get(group)
     rest = [override for override in settings if not own or not override.startswith(own)]
     machine = ["trainer=cpu", "precision=fp32"] if group == "experiment" else []
@@ -38,6 +42,10 @@ def test_every_option_is_built_and_comes_back_from_a_checkpoint(composed, settin
     if option == "callbacks/early_stopping":
         assert "EarlyStopping" in cfg.callbacks.early_stopping._target_
     training = compose_training(cfg)
+    if isinstance(training.model, TextAutoencoder):
+        with pytest.raises(UserError, match="is a text autoencoder"):
+            sampled(saved(training))
+        return
     _, session = sampled(saved(training))
     assert type(session.sampler) is type(training.sampler)
     assert vars(session.sampler) == vars(training.sampler)
@@ -98,6 +106,7 @@ def test_the_written_configuration_is_resolved(composed, settings, tmp_path):
         (["precision=fp16", "trainer=cpu"], ["precision=fp16", "trainer=cpu", "precision=bf16"]),
         (["data.length=41"], ["data.length=41", "40 positions", "text_space=bart_base"]),
         (["loss=cosine_magnitude", "weighting=min_snr"], ["loss=cosine_magnitude", "weighting=min_snr"]),
+        (["model=text_autoencoder"], ["model=text_autoencoder", "text_space=bart_mini", "text_space=bart_vae"]),
         (["preflight=perhaps"], ["preflight=perhaps", "stop, warn, only, off"]),
         (["trainer.max_steps=-1"], ["trainer.max_steps", "trainer.max_epochs"]),
         (["route.self_conditioning=1.5"], ["route.self_conditioning", "1.5"]),

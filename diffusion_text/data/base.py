@@ -43,6 +43,8 @@ class Encoder(Protocol):
 
     def encode_raw(self, tokens: Tensor, mask: Tensor) -> Tensor: ...
 
+    def latent_length(self, tokens: int) -> int: ...
+
 
 class TextDataModule(LightningDataModule, ABC):
     """A corpus in three splits. Subclasses say where its lines come from: `lines(split)`, or `all_lines()`.
@@ -133,7 +135,8 @@ class TextDataModule(LightningDataModule, ABC):
         def encode(batch: dict) -> dict:
             tokens, mask = pad(batch["tokens"], self.pad_token_id)
             latents = encoder.encode_raw(tokens, mask).half().cpu().numpy()
-            return {"latents": [text[: len(ids)] for text, ids in zip(latents, batch["tokens"], strict=True)]}
+            lengths = [encoder.latent_length(len(ids)) for ids in batch["tokens"]]
+            return {"latents": [text[:length] for text, length in zip(latents, lengths, strict=True)]}
 
         moments = LatentMoments(encoder.dim, self.length)
         for split, dataset in self.splits.items():
@@ -193,13 +196,15 @@ class TextDataModule(LightningDataModule, ABC):
         )
 
     def collate(self, texts: list[dict]) -> dict[str, Tensor]:
-        """Pad to the longest text: `tokens` and `mask` `(batch, length)`, `latents` `(batch, length, dim)`."""
+        """Pad to the longest text: `tokens` and `mask` `(batch, length)`, and where there are latents `latents`
+        `(batch, positions, dim)` and `latent_mask` `(batch, positions)`.
+        """
         tokens, mask = pad([text["tokens"] for text in texts], self.pad_token_id)
         batch = {"tokens": tokens, "mask": mask}
         if "latents" in texts[0]:
-            batch["latents"] = torch.nn.utils.rnn.pad_sequence(
-                [text["latents"].float() for text in texts], batch_first=True
-            )
+            latents = [text["latents"].float() for text in texts]
+            batch["latents"] = torch.nn.utils.rnn.pad_sequence(latents, batch_first=True)
+            batch["latent_mask"] = real_positions(latents)
         return batch
 
 
@@ -258,8 +263,13 @@ class LatentMoments:
 def pad(texts: list[Tensor], pad_token_id: int) -> tuple[Tensor, Tensor]:
     """Token ids `(batch, length)` and the mask of real ones."""
     tokens = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad_token_id).long()
+    return tokens, real_positions(texts)
+
+
+def real_positions(texts: list[Tensor]) -> Tensor:
+    """The mask `(batch, length)` of texts that are padded to the longest."""
     lengths = torch.tensor([len(text) for text in texts])
-    return tokens, torch.arange(tokens.shape[1]) < lengths[:, None]
+    return torch.arange(int(lengths.max())) < lengths[:, None]
 
 
 def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> Iterator[list[int]]:

@@ -5,7 +5,7 @@ from diffusion_text.text_spaces.bart import BartSpace
 
 
 class LatentDiffusion(TextDiffusion):
-    """Only the denoiser is trained. Batches bring `latents`, raw from the encoder and cached."""
+    """Only the denoiser is trained. Batches bring `latents`, raw from the encoder and cached, and their mask."""
 
     text_space: BartSpace
 
@@ -16,7 +16,7 @@ class LatentDiffusion(TextDiffusion):
         self.length_counts.copy_(length_counts)
 
     def encode_batch(self, batch):
-        return self.text_space.standardize(batch["latents"])
+        return self.text_space.standardize(batch["latents"]), batch["latent_mask"]
 
     def losses(self, noisy, output):
         target = self.prediction.target(noisy.x_0, noisy.noise, noisy.alpha, noisy.sigma)

@@ -1,4 +1,4 @@
-"""How a text space comes to be for a corpus: pretrained here, or loaded.
+"""How a text space comes to be for a corpus: trained here once and then cached, or loaded.
 
 A recipe is cheap to construct and knows `dim` and `max_length`, so that a run can be refused before data is touched.
 """
@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader
 
 from diffusion_text.cache import cached_directory
 from diffusion_text.data import base as data_base
 from diffusion_text.data.base import TextDataModule
-from diffusion_text.models import text_autoencoder
+from diffusion_text.models import base, text_autoencoder, tokenizers
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.progress import progress_bar
-from diffusion_text.text_spaces.bart import BartSpace, bart_config
+from diffusion_text.text_spaces import bart_autoencoder
+from diffusion_text.text_spaces.bart import BartSpace
+from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder, Bottleneck, pretrained_shape
 
 if TYPE_CHECKING:
-    from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
+    from transformers import BartForConditionalGeneration, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
-SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 
 
 class SpaceRecipe(ABC):
@@ -42,29 +45,89 @@ class SpaceRecipe(ABC):
 
 
 class BartPretrained(SpaceRecipe):
-    """A BART from the hub, or from a local directory in the same format."""
+    """A BART from the hub, or from a local directory in the same format, such as a trained run's text_space."""
 
     def __init__(self, pretrained: str):
         self.pretrained = pretrained
 
     @cached_property
     def dim(self) -> int:  # type: ignore[override]
-        return bart_config(self.pretrained).hidden_size
+        return pretrained_shape(self.pretrained)[0]
 
     @cached_property
     def max_length(self) -> int:  # type: ignore[override]
-        return bart_config(self.pretrained).max_position_embeddings
+        return pretrained_shape(self.pretrained)[1]
 
     def build(self, data):
         return BartSpace.from_pretrained(self.pretrained)
 
 
-class BartMini(SpaceRecipe):
-    """A small BART, pretrained on the corpus's training split by denoising reconstruction; made once, then cached.
+class TrainedSpace(SpaceRecipe):
+    """A space that this project trains on the corpus's training split; made once, then cached.
 
-    `vocab_size` byte-level BPE tokens, `layers` in encoder and decoder each, `dim` wide; `num_steps` of `batch_size`
-    texts with `mask_probability` of the input tokens masked, at a one-cycle peak of `learning_rate`.
+    `num_steps` of `batch_size` texts at a one-cycle peak of `learning_rate`, on the objective of TextAutoencoder with
+    its `mask_probability` and `kl_weight`.
     """
+
+    def __init__(
+        self,
+        num_steps: int,
+        batch_size: int,
+        learning_rate: float,
+        mask_probability: float,
+        kl_weight: float,
+        seed: int,
+    ):
+        self.num_steps, self.batch_size, self.learning_rate, self.seed = num_steps, batch_size, learning_rate, seed
+        self.objective = {"mask_probability": mask_probability, "kl_weight": kl_weight}
+
+    @abstractmethod
+    def start(self, data: TextDataModule) -> BartAutoencoder:
+        """What is to be trained, as it is before."""
+
+    @abstractmethod
+    def key(self, data: TextDataModule) -> dict[str, object]:
+        """Everything that the result depends on, beside the code."""
+
+    def build(self, data):
+        key = {"corpus": data.digest, "length": data.length, **self.key(data)}
+        code = [str(module.__file__) for module in (base, text_autoencoder, tokenizers, bart_autoencoder, data_base)]
+        kind = type(self).__name__
+        directory = cached_directory(data.cache_dir, kind, key, [__file__, *code], lambda path: self.train(data, path))
+        return BartSpace.from_pretrained(directory)
+
+    def train(self, data: TextDataModule, directory: Path) -> None:
+        """Train and save to `directory`."""
+        one_cycle = partial(OneCycleLR, max_lr=self.learning_rate)
+        with isolate_rng():
+            torch.manual_seed(self.seed)
+            autoencoder = self.start(data)
+            data.prepare(autoencoder.tokenizer)
+            texts = data.splits["train"]
+            module = TextAutoencoder(
+                autoencoder,
+                **self.objective,
+                optimizer=partial(torch.optim.AdamW, lr=self.learning_rate),
+                lr_schedule=lambda optimizer, num_training_steps: one_cycle(optimizer, total_steps=num_training_steps),
+                seed=self.seed,
+            )
+            log.info("Training %s on %d texts, %d steps; once", type(self).__name__, len(texts), self.num_steps)
+            Trainer(
+                max_steps=self.num_steps,
+                devices=1,
+                gradient_clip_val=1.0,
+                logger=False,
+                log_every_n_steps=10,
+                limit_val_batches=0,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                callbacks=[progress_bar()],
+            ).fit(module, DataLoader(texts, self.batch_size, shuffle=True, collate_fn=data.collate), data.val_dataloader())
+        autoencoder.save(directory)
+
+
+class BartMini(TrainedSpace):
+    """A small BART from scratch: `dim` wide, `layers` in encoder and decoder each, `vocab_size` byte-level BPE tokens."""
 
     def __init__(
         self,
@@ -83,59 +146,18 @@ class BartMini(SpaceRecipe):
             raise ValueError(f"text_space.dim={dim} is not a multiple of text_space.heads={heads}")
         if vocab_size < 300:
             raise ValueError(f"text_space.vocab_size must be at least 300 (256 bytes and the rest), not {vocab_size}")
-        self.dim, self.layers, self.heads, self.vocab_size, self.max_length = (
-            dim,
-            layers,
-            heads,
-            vocab_size,
-            max_length,
-        )
-        self.num_steps, self.batch_size, self.learning_rate = num_steps, batch_size, learning_rate
-        self.mask_probability, self.seed = mask_probability, seed
+        super().__init__(num_steps, batch_size, learning_rate, mask_probability, 0.0, seed)
+        self.dim, self.layers, self.heads = dim, layers, heads
+        self.vocab_size, self.max_length = vocab_size, max_length
 
-    def build(self, data):
-        key = {"corpus": data.digest, "length": data.length, **vars(self)}
-        code = [__file__, text_autoencoder.__file__, data_base.__file__]
-        directory = cached_directory(data.cache_dir, "bart_mini", key, code, lambda path: self.pretrain(data, path))
-        return BartSpace.from_pretrained(directory)
+    def key(self, data):
+        return vars(self)
 
-    def pretrain(self, data: TextDataModule, directory: Path) -> None:
-        """Train tokenizer and BART on the corpus and save both to `directory`."""
-        tokenizer = train_tokenizer(data.paragraphs("train"), self.vocab_size)
-        with isolate_rng():
-            torch.manual_seed(self.seed)
-            bart = self._untrained(tokenizer)
-            texts = data.tokens(tokenizer)["train"]
-            loader = torch.utils.data.DataLoader(
-                texts,
-                batch_size=self.batch_size,
-                shuffle=True,
-                collate_fn=lambda batch: dict(
-                    zip(
-                        ("tokens", "mask"),
-                        data_base.pad([t["tokens"] for t in batch], tokenizer.pad_token_id),
-                        strict=True,
-                    )
-                ),
-            )
-            module = TextAutoencoder(
-                bart, tokenizer.mask_token_id, self.mask_probability, self.learning_rate, self.num_steps
-            )
-            log.info("Pretraining bart_mini on %d texts, %d steps; this happens once", len(texts), self.num_steps)
-            Trainer(
-                max_steps=self.num_steps,
-                devices=1,
-                gradient_clip_val=1.0,
-                logger=False,
-                log_every_n_steps=10,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                callbacks=[progress_bar()],
-            ).fit(module, loader)
-        bart.save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
+    def start(self, data):
+        tokenizer = tokenizers.train_tokenizer(data.paragraphs("train"), self.vocab_size)
+        return BartAutoencoder(self._untrained(tokenizer), tokenizer)
 
-    def _untrained(self, tokenizer: PreTrainedTokenizerFast) -> BartForConditionalGeneration:
+    def _untrained(self, tokenizer: PreTrainedTokenizerBase) -> BartForConditionalGeneration:
         from transformers import BartConfig, BartForConditionalGeneration
 
         half: dict[str, Any] = {"layers": self.layers, "attention_heads": self.heads, "ffn_dim": 4 * self.dim}
@@ -154,20 +176,38 @@ class BartMini(SpaceRecipe):
         return BartForConditionalGeneration(config)
 
 
-def train_tokenizer(texts, vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with BART's special tokens (Sennrich et al. 2016; Radford et al. 2019)."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+class BartVAE(TrainedSpace):
+    """A variational autoencoder made of the BART of `backbone`: a bottleneck of `dim` channels, each position of it
+    standing for `compression` tokens, trained together with the BART.
+    """
 
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS.values()),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(texts, trainer)
-    names = {f"{name}_token": token for name, token in SPECIAL_TOKENS.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, clean_up_tokenization_spaces=False, **names)
+    def __init__(
+        self,
+        backbone: SpaceRecipe,
+        dim: int = 64,
+        compression: int = 1,
+        num_steps: int = 800,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        mask_probability: float = 0.1,
+        kl_weight: float = 1e-3,
+        seed: int = 0,
+    ):
+        if dim < 1 or compression < 1:
+            raise ValueError(f"text_space.dim and text_space.compression must be at least 1, not {dim}, {compression}")
+        super().__init__(num_steps, batch_size, learning_rate, mask_probability, kl_weight, seed)
+        self.backbone, self.dim, self.compression = backbone, dim, compression
+
+    @property
+    def max_length(self) -> int:  # type: ignore[override]
+        return self.backbone.max_length
+
+    def key(self, data):
+        return vars(self) | {"backbone": self.backbone.build(data).fingerprint}
+
+    def start(self, data):
+        backbone = self.backbone.build(data).frozen.module.train().requires_grad_(True)
+        if backbone.bottleneck:
+            raise ValueError("the backbone has a bottleneck already: take it as it is, with text_space=bart_base")
+        bottleneck = Bottleneck(backbone.dim, self.dim, self.compression)
+        return BartAutoencoder(backbone.bart, backbone.tokenizer, bottleneck)

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 import torch
-from lightning import LightningModule
 from torch import Tensor, nn
 
 from diffusion_text.denoisers.base import Denoiser
-from diffusion_text.diagnostics.preflight import (
-    Check,
-    gradient_reach,
-    latent_scale,
-    output_rank,
-    padding_leak,
-    position_sensitivity,
-    readable_share,
-    round_trip,
-    snap_space,
-    standardisation,
-    time_sensitivity,
-)
-from diffusion_text.diagnostics.references import Estimate, LinearPredictor, do_nothing
+from diffusion_text.diagnostics.preflight import Check
+from diffusion_text.diagnostics.references import Estimate, LinearPredictor, do_nothing, rank_bound
 from diffusion_text.diffusion.gaussian import Level, corrupt, noise_from, per_text
 from diffusion_text.diffusion.losses import Loss, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, Prediction
 from diffusion_text.diffusion.samplers import ReverseStep, Sampler, draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
-from diffusion_text.errors import UserError
 from diffusion_text.metrics.noise_prediction import NoisePrediction
+from diffusion_text.models.base import Trained
+from diffusion_text.models.preflight import preflight
 from diffusion_text.shapes import Latents, Mask, Times, Tokens
 from diffusion_text.text_spaces.base import TextSpace
 
 Batch = dict[str, Tensor]
-PREFLIGHT_TEXTS = 8
 PREDICTORS = ("model", "do_nothing", "linear")
 
 
@@ -53,7 +40,15 @@ class Noisy(NamedTuple):
     mask: Mask
 
 
-class TextDiffusion(LightningModule, ABC):
+class Sampled(NamedTuple):
+    """Samples; the reverse run that led to them had states of at most `peak` root mean square."""
+
+    x_0: Latents
+    mask: Mask
+    peak: float
+
+
+class TextDiffusion(Trained):
     """A denoiser in a text space. Routes differ in `encode_batch` and `losses`.
 
     `linear_path` adds what the best linear predictor would output to the denoiser's output, so that the denoiser
@@ -74,27 +69,24 @@ class TextDiffusion(LightningModule, ABC):
         time_sampling: TimeSampling,
         linear_path: bool | None = None,
         self_conditioning: float = 0.0,
-        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
-        lr_schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
         max_length: int = 64,
-        seed: int = 0,
+        **optimisation,
     ):
-        super().__init__()
+        super().__init__(**optimisation)
         self.denoiser, self.text_space = denoiser, text_space
         self.schedule, self.prediction = schedule, prediction
         self.loss, self.weighting, self.time_sampling = loss, weighting, time_sampling
         self.linear = LinearPredictor(text_space.dim)
         self.linear_path = not isinstance(prediction, EpsilonPrediction) if linear_path is None else linear_path
         self.self_conditioning = self_conditioning
-        self.optimizer, self.lr_schedule, self.seed = optimizer, lr_schedule, seed
         self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
         self.metrics = nn.ModuleDict(
             {f"{stage}_{name}": NoisePrediction() for stage in ("train", "val", "test") for name in PREDICTORS}
         )
 
     @abstractmethod
-    def encode_batch(self, batch: Batch) -> Latents:
-        """x_0 of a batch."""
+    def encode_batch(self, batch: Batch) -> tuple[Latents, Mask]:
+        """x_0 of a batch, and its mask."""
 
     @abstractmethod
     def losses(self, noisy: Noisy, output: Latents) -> dict[str, Tensor]:
@@ -127,12 +119,8 @@ class TextDiffusion(LightningModule, ABC):
 
     # ---- training
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """All randomness of a step follows from (seed, step, rank): a resumed run continues as if never stopped."""
-        torch.manual_seed(self.seed + 1_000_003 * (self.global_step + 1) + 7_919 * self.global_rank)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        x_0, mask = self.encode_batch(batch), batch["mask"]
+        x_0, mask = self.encode_batch(batch)
         t = self.time_sampling(len(x_0), x_0.device)
         noisy = self.noised(x_0, torch.randn_like(x_0), t, mask)
         previous = None
@@ -155,7 +143,7 @@ class TextDiffusion(LightningModule, ABC):
 
     def evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
         """The same times and noise at every evaluation: each text in all ten time bins."""
-        x_0, mask = self.encode_batch(batch), batch["mask"]
+        x_0, mask = self.encode_batch(batch)
         generator = torch.Generator().manual_seed(self.seed + batch_idx)
         for time_bin in range(10):
             t = ((time_bin + torch.rand(len(x_0), generator=generator)) / 10).to(x_0.device)
@@ -166,44 +154,27 @@ class TextDiffusion(LightningModule, ABC):
             self.log_dict(named, batch_size=len(x_0), sync_dist=True)
             self.compare(stage, noisy, output)
 
-    # ---- preflight
+    # ---- what it is held against
 
-    def preflight(self, batch: Batch) -> list[Check]:
-        """Check the untrained model on one batch; leaves no trace in it."""
-        self.eval()
-        generator_state = torch.get_rng_state()
-        torch.manual_seed(self.seed)
-        batch = {name: value[:PREFLIGHT_TEXTS].to(self.device) for name, value in batch.items()}
-        with torch.no_grad():
-            x_0, mask, tokens = self.encode_batch(batch), batch["mask"], batch["tokens"]
-            decoded = self.text_space.decode(x_0, mask)
-        half = torch.full((len(x_0),), 0.5, device=x_0.device)
-        noisy = self.noised(x_0, torch.randn_like(x_0), half, mask)
-        self.losses(noisy, self.output(noisy.x_t, half, mask))["loss"].backward()
-        gradients = {name: parameter.grad for name, parameter in self.denoiser.named_parameters()}
-        self.zero_grad()
-        checks = [
-            output_rank(self.denoiser, x_0.shape[-1], self.is_bare_epsilon, x_0.device),
-            position_sensitivity(self.denoiser, noisy.x_t, mask),
-            time_sensitivity(self.denoiser, noisy.x_t, mask),
-            latent_scale(x_0, mask),
-            readable_share(x_0, tokens, mask, self.schedule),
-            standardisation(x_0, mask),
-            padding_leak(self.denoiser, noisy.x_t, mask),
-            round_trip(decoded, tokens, mask),
-            snap_space(self.text_space.snap(x_0), x_0, mask),
-            gradient_reach(gradients),
-        ]
-        torch.set_rng_state(generator_state)
-        self.train()
-        return checks
+    @property
+    def bound(self) -> float | None:
+        """The highest cosine similarity and magnitude ratio of noise that the network can reach, where it has one:
+        a narrow network that must output the noise by itself.
+        """
+        narrow = self.denoiser.output_width < self.text_space.dim and self.is_bare_epsilon
+        return rank_bound(self.denoiser.output_width, self.text_space.dim) if narrow else None
+
+    def preflight(self, batch, sampler) -> list[Check]:
+        return preflight(self, batch, sampler)
+
+    def describe(self) -> str:
+        parts = (self.text_space, self.denoiser, self.schedule, self.prediction, self.loss)
+        return f"{' · '.join(type(part).__name__ for part in parts)} · {self.count_parameters():,} parameters"
 
     @property
     def is_bare_epsilon(self) -> bool:
         """Whether the network must output the noise by itself: then its rank bounds the prediction."""
         return isinstance(self.prediction, EpsilonPrediction) and not self.linear_path
-
-    # ---- metrics
 
     def metric(self, stage: str, predictor: str) -> NoisePrediction:
         return cast(NoisePrediction, self.metrics[f"{stage}_{predictor}"])
@@ -224,10 +195,7 @@ class TextDiffusion(LightningModule, ABC):
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_comparison("train")
-            if not torch.isfinite(outputs["loss"]):
-                raise UserError(f"the loss is {outputs['loss'].item()} at step {self.global_step}: lower optimizer.lr")
-        if self.global_step == self.trainer.max_steps:
-            self.trainer.should_stop = True  # makes Lightning validate and save at the last step, whatever the interval
+        super().on_train_batch_end(outputs, batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         self.log_comparison("val")
@@ -248,6 +216,8 @@ class TextDiffusion(LightningModule, ABC):
                     bins = f"{prefix}/{quantity.removesuffix('_bins')}"
                     self.log_dict({f"{bins}/{i}": mean for i, mean in enumerate(value)}, sync_dist=True)
             metric.reset()
+        if self.bound is not None:
+            self.log(f"{stage}/bound", self.bound)
 
     # ---- generation
 
@@ -263,30 +233,31 @@ class TextDiffusion(LightningModule, ABC):
         return sampler.reverse(x_t, predict_x0, self.schedule, generator, start)
 
     def draw_mask(self, num_samples: int, length: int | None, generator: torch.Generator) -> Mask:
-        """Lengths from the training split's distribution, or all `length` tokens."""
+        """x_0's mask for lengths from the training split's distribution, or for `length` tokens each."""
         if length is None:
             lengths = torch.multinomial(self.length_counts.cpu().float(), num_samples, True, generator=generator)
         else:
-            lengths = torch.full((num_samples,), length)
+            lengths = torch.full((num_samples,), self.text_space.latent_length(length))
         return torch.arange(int(lengths.max())) < lengths[:, None]
 
     @torch.no_grad()
-    def generate(self, sampler: Sampler, num_samples: int, seed: int, length: int | None = None) -> Tokens:
-        """Unconditional samples as token ids `(num_samples, length)`. The same seed gives the same text."""
+    def sample(self, sampler: Sampler, num_samples: int, seed: int, length: int | None = None) -> Sampled:
+        """Unconditional samples. The same seed gives the same ones."""
         generator = torch.Generator().manual_seed(seed)
         mask = self.draw_mask(num_samples, length, generator).to(self.device)
         x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generator)
+        peak = 0.0
         for state in self.reverse(sampler, x_t, mask, generator):
             x_t = state.x_s
-        return self.text_space.decode(x_t, mask)
+            peak = max(peak, root_mean_square(x_t, mask))
+        return Sampled(x_t, mask, peak)
 
-    # ---- optimisation
+    def generate(self, sampler: Sampler, num_samples: int, seed: int, length: int | None = None) -> Tokens:
+        """Unconditional samples as token ids `(num_samples, tokens)`."""
+        sampled = self.sample(sampler, num_samples, seed, length)
+        return self.text_space.decode(sampled.x_0, sampled.mask)
 
-    def configure_optimizers(self):
-        optimizer = self.optimizer(self.denoiser.parameters())
-        if self.lr_schedule is None:
-            return optimizer
-        schedule = self.lr_schedule(
-            optimizer=optimizer, num_training_steps=int(self.trainer.estimated_stepping_batches)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+def root_mean_square(x: Latents, mask: Mask) -> float:
+    """Over the elements of real positions."""
+    return float(x[mask].square().mean().sqrt())

@@ -39,7 +39,7 @@ class Garble:
         vocabulary = [word for text in originals for word in text.split()]
         garbled = [" ".join(self.spoil(text.split(), vocabulary, chance)) for text in originals]
         spoilt, mask = session.tokenize(garbled)
-        x_0 = space.encode(spoilt, mask)
+        x_0, mask = space.encode(spoilt, mask), space.latent_mask(mask)
         untouched = space.to_text(space.decode(x_0, mask))
         restored = space.to_text(space.decode(self.denoise(session, x_0, mask), mask))
         texts = {"garbled": garbled, "do nothing": untouched, "restored": restored}

@@ -7,7 +7,7 @@ import csv
 import torch
 from rich.table import Table
 
-from diffusion_text.diagnostics.preflight import token_accuracy
+from diffusion_text.metrics.reconstruction import token_accuracy
 from diffusion_text.tasks.comparison import chrf, exact_match
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.plots import plot_lines
@@ -39,7 +39,7 @@ class Probe:
             for level in [0.0, *self.levels]:
                 generator = torch.Generator().manual_seed(session.seed)
                 noise = torch.randn(x_0.shape, generator=generator).to(x_0)
-                decoded = space.decode(x_0 + level * scale * noise, mask)
+                decoded = space.decode(x_0 + level * scale * noise, space.latent_mask(mask))
                 texts = space.to_text(decoded)
                 shown.add_row(unit, f"{level:g}", " ".join(texts[0].split()))
                 rows.append(

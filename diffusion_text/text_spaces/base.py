@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from diffusion_text.shapes import Latents, Mask, Tokens
@@ -20,19 +21,32 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class TextSpace(nn.Module, ABC):
-    """Tokens to x_0 and back. `dim` is the width of x_0, `max_length` the most tokens it takes."""
+    """Tokens to x_0 and back.
+
+    `dim` is the width of x_0, `max_length` the most tokens it takes, `compression` the tokens that a position of x_0
+    stands for.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     dim: int
     max_length: int
+    compression: int = 1
 
     @abstractmethod
     def encode(self, tokens: Tokens, mask: Mask) -> Latents:
-        """x_0 of the texts, of unit scale."""
+        """x_0 of the texts, of unit scale; its mask is `latent_mask(mask)`."""
 
     @abstractmethod
-    def decode(self, x_0: Latents, mask: Mask) -> Tokens:
-        """The texts that x_0 stands for, padded at the end."""
+    def decode(self, x_0: Latents, mask: Mask) -> Int[Tensor, "batch decoded"]:
+        """The texts that x_0, of this mask, stands for, padded at the end."""
+
+    def latent_mask(self, mask: Mask) -> Bool[Tensor, "batch positions"]:
+        """x_0's mask for that of the tokens."""
+        return mask[:, :: self.compression]
+
+    def latent_length(self, tokens: int) -> int:
+        """How many positions of x_0 stand for that many tokens."""
+        return -(-tokens // self.compression)
 
     def snap(self, x_0: Latents) -> Latents:
         """The nearest x_0 that is a text, where the space has such a thing; otherwise x_0 itself."""

@@ -1,4 +1,4 @@
-"""What a run was and what came out, in a table that fits a terminal."""
+"""What came out of a run, in tables that fit a terminal."""
 
 from __future__ import annotations
 
@@ -6,67 +6,20 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from diffusion_text.diagnostics.preflight import Check
-from diffusion_text.diagnostics.references import rank_bound
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
+from diffusion_text.models.text_autoencoder import NOISE_LEVELS
 from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
 
 TITLES = {"model": "this model", "do_nothing": "do nothing (ε̂ = x_t)", "linear": "best linear predictor"}
+EXPLODED = 3  # root mean square of sampled x_0 above which it is nothing like data, whose own is 1
 
 
-def count_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def describe(model: TextDiffusion) -> str:
-    """The model in a line."""
-    parts = (model.text_space, model.denoiser, model.schedule, model.prediction, model.loss)
-    names = " · ".join(type(part).__name__ for part in parts)
-    return f"{names} · {count_parameters(model.denoiser):,} parameters"
-
-
-def final_figures(model: TextDiffusion, logged: dict[str, Any]) -> dict[str, Any]:
-    """Loss and, for each predictor, each quantity's overall figure and bins, of validation and test split."""
-    figures: dict[str, Any] = {"rank_bound": rank_bound(model.denoiser.output_width, model.text_space.dim)}
-    for stage in ("val", "test"):
-        figures[stage] = {"loss": float(logged[f"{stage}/loss"])}
-        for name in PREDICTORS:
-            prefix = stage if name == "model" else f"{stage}/{name}"
-            figures[stage][name] = {
-                quantity: {
-                    "overall": float(logged[f"{prefix}/{quantity}"]),
-                    "bins": [float(logged[f"{prefix}/{quantity}/{i}"]) for i in range(NUM_BINS)],
-                }
-                for quantity in QUANTITIES
-            }
-    return figures
-
-
-def is_bounded(model: TextDiffusion) -> bool:
-    """Whether the architecture's rank bounds the noise prediction: only a bare epsilon has no other path for x_t."""
-    return model.denoiser.output_width < model.text_space.dim and model.is_bare_epsilon
-
-
-def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
-    """One sentence: where the model stands against the reference predictors, and why if it stands below."""
-    bins = {name: figures["val"][name]["noise_cosine"]["bins"] for name in PREDICTORS}
-    below = {
-        TITLES[name]: sum(not m >= r for m, r in zip(bins["model"], bins[name], strict=True)) for name in PREDICTORS[1:]
-    }
-    behind = {title: count for title, count in below.items() if count}
-    if not behind:
-        return "Above both reference predictors at all ten noise levels."
-    sentence = "Below " + " and ".join(f"'{title}' at {count} of 10 noise levels" for title, count in behind.items())
-    if is_bounded(model):
-        width, dim = model.denoiser.output_width, model.text_space.dim
-        sentence += (
-            f": the output is {width} wide and must hold noise that fills {dim} channels, so its cosine is at most "
-            f"√({width}/{dim}) = {rank_bound(width, dim):.3f}; use prediction=v, or model.width=full"
-        )
-    return sentence + "."
+def console() -> Console:
+    """A console no wider than a page."""
+    return Console(width=min(Console().width, 120))
 
 
 def print_preflight(checks: list[Check]) -> None:
@@ -80,26 +33,106 @@ def print_preflight(checks: list[Check]) -> None:
     console().print(table)
 
 
-def console() -> Console:
-    """A console no wider than a page."""
-    return Console(width=min(Console().width, 120))
+# ---- diffusion
 
 
-def print_summary(model: TextDiffusion, figures: dict[str, Any], texts: list[str], run: Run) -> None:
-    """The table, the verdict, the samples and the path; on the terminal and in the log."""
+def diffusion_figures(model: TextDiffusion, logged: dict[str, Any]) -> dict[str, Any]:
+    """Loss and, for each predictor, each quantity's overall figure and bins, of validation and test split; verdict."""
+    figures: dict[str, Any] = {"bound": model.bound}
+    for stage in ("val", "test"):
+        figures[stage] = {"loss": float(logged[f"{stage}/loss"])}
+        for name in PREDICTORS:
+            prefix = stage if name == "model" else f"{stage}/{name}"
+            figures[stage][name] = {
+                quantity: {
+                    "overall": float(logged[f"{prefix}/{quantity}"]),
+                    "bins": [float(logged[f"{prefix}/{quantity}/{i}"]) for i in range(NUM_BINS)],
+                }
+                for quantity in QUANTITIES
+            }
+    return figures | {"verdict": verdict(model, figures)}
+
+
+def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
+    """One sentence: where the model stands against the reference predictors, and why if it stands below."""
+    bins = {name: figures["val"][name]["noise_cosine"]["bins"] for name in PREDICTORS}
+    below = {
+        TITLES[name]: sum(not m >= r for m, r in zip(bins["model"], bins[name], strict=True)) for name in PREDICTORS[1:]
+    }
+    behind = {title: count for title, count in below.items() if count}
+    if not behind:
+        return "Above both reference predictors at all ten noise levels."
+    sentence = "Below " + " and ".join(f"'{title}' at {count} of 10 noise levels" for title, count in behind.items())
+    if model.bound is not None:
+        width, dim = model.denoiser.output_width, model.text_space.dim
+        sentence += (
+            f": the output is {width} wide and must hold noise that fills {dim} channels, so its cosine is at most "
+            f"√({width}/{dim}) = {model.bound:.3f}; use prediction=v, or model.width=full"
+        )
+    return sentence + "."
+
+
+def sampling_verdict(rms: float, peak_rms: float) -> str:
+    """One sentence on the size of what was sampled."""
+    sentence = f"Samples of x_0 have RMS {rms:.3g}, where data has 1; at most {peak_rms:.3g} on the way."
+    if rms <= EXPLODED and peak_rms <= EXPLODED:
+        return sentence
+    return f"{sentence} They blew up: bound x_0 with sampler.clip, or use prediction=v or x0."
+
+
+def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[str]) -> None:
+    """The table, the verdicts and the samples."""
     table = Table(title="Validation split, averaged weights: mean of ten noise levels", title_justify="left")
     table.add_column("predictor")
     for title in ("cos ε", "mag ε", "cos x₀", "mag x₀"):
         table.add_column(title, justify="right")
     for name in PREDICTORS:
         table.add_row(TITLES[name], *(f"{figures['val'][name][q]['overall']:.3f}" for q in QUANTITIES))
-    if is_bounded(model):
+    if model.bound is not None:
         width, dim = model.denoiser.output_width, model.text_space.dim
-        bound = f"{figures['rank_bound']:.3f}"
-        table.add_row(f"bound √({width}/{dim})", bound, bound, "", "")
+        table.add_row(f"bound √({width}/{dim})", f"{model.bound:.3f}", f"{model.bound:.3f}", "", "")
     out = console()
     out.print(table)
     out.print(figures["verdict"], highlight=False, markup=False)
+    if "samples" in figures:
+        out.print(figures["samples"]["verdict"], highlight=False, markup=False)
     for text in texts:
         out.print("› " + " ".join(text.split()), highlight=False, markup=False)
-    out.print(f"{run.directory}", highlight=False, markup=False, soft_wrap=True)
+
+
+# ---- text autoencoder
+
+
+def autoencoder_figures(logged: dict[str, Any]) -> dict[str, Any]:
+    """What validation and test measured."""
+    stages = {stage: {} for stage in ("val", "test")}  # type: dict[str, Any]
+    for name, value in logged.items():
+        stage, _, quantity = name.partition("/")
+        stages[stage][quantity] = float(value)
+    return stages
+
+
+def print_autoencoder(figures: dict[str, Any], reconstructions: list[tuple[str, str]], run: Run) -> None:
+    """The table, some texts with their reconstructions, and how to go on."""
+    rows = {
+        "loss": "loss",
+        "reconstruction": "reconstruction, nats a token",
+        "kl": "KL, nats a latent",
+        "accuracy": "token accuracy, given those before",
+        "token_accuracy": "token accuracy, decoded freely",
+        "exact_match": "texts decoded exactly",
+    }
+    noises = {f"token_accuracy_noise_{level}": f"token accuracy at noise {level:g} std" for level in NOISE_LEVELS}
+    table = Table(title="Text autoencoder, averaged weights", title_justify="left")
+    table.add_column("figure")
+    for stage in ("validation", "test"):
+        table.add_column(stage, justify="right")
+    for name, title in (rows | noises).items():
+        table.add_row(title, *(f"{figures[stage][name]:.3f}" for stage in ("val", "test")))
+    out = console()
+    out.print(table)
+    for original, reconstruction in reconstructions:
+        out.print("  " + " ".join(original.split()), highlight=False, markup=False)
+        out.print("› " + " ".join(reconstruction.split()), highlight=False, markup=False)
+    go_on = f"python train.py text_space=bart_base text_space.pretrained={run.text_space}"
+    out.print(f"Diffuse over its latents: {go_on}", highlight=False, markup=False, soft_wrap=True)

@@ -36,6 +36,9 @@ class TableEncoder:
     def __init__(self, vocabulary):
         self.table = torch.randn(vocabulary, self.dim, generator=torch.Generator().manual_seed(0))
 
+    def latent_length(self, tokens):
+        return tokens
+
     def encode_raw(self, tokens, mask):
         return self.table[tokens].masked_fill(~mask[..., None], 1000.0)
 

@@ -41,4 +41,4 @@ def batch():
     """Raw latents of three texts of 8, 5 and 2 tokens."""
     mask = torch.arange(8) < torch.tensor([8, 5, 2])[:, None]
     latents = torch.randn(3, 8, 16, generator=torch.Generator().manual_seed(1)) * mask[..., None]
-    return {"tokens": mask.long() * 7, "mask": mask, "latents": latents}
+    return {"tokens": mask.long() * 7, "mask": mask, "latents": latents, "latent_mask": mask}

@@ -3,7 +3,8 @@ import torch
 
 from diffusion_text.data.text_files import TextFiles
 from diffusion_text.errors import UserError
-from diffusion_text.models.space_recipes import BartMini, BartPretrained, train_tokenizer
+from diffusion_text.models.space_recipes import BartMini, BartPretrained, BartVAE
+from diffusion_text.models.tokenizers import train_tokenizer
 
 SMALL = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "max_length": 32, "num_steps": 3}
 
@@ -20,23 +21,23 @@ def build_anew(self, data, directory):
 def test_pretrained_once_then_cached(data, monkeypatch):
     first = BartMini(**SMALL).build(data)
     assert first.dim == 16
-    assert first.frozen.module.config.encoder_layers == first.frozen.module.config.decoder_layers == 1
+    assert first.frozen.module.bart.config.encoder_layers == first.frozen.module.bart.config.decoder_layers == 1
     assert len(first.tokenizer) <= 320
-    monkeypatch.setattr(BartMini, "pretrain", build_anew)
+    monkeypatch.setattr(BartMini, "train", build_anew)
     assert BartMini(**SMALL).build(data).fingerprint == first.fingerprint
 
 
 @pytest.mark.parametrize("change", [{"num_steps": 4}, {"seed": 1}, {"mask_probability": 0.2}, {"dim": 32}])
 def test_another_setting_pretrains_anew(data, monkeypatch, change):
     BartMini(**SMALL).build(data)
-    monkeypatch.setattr(BartMini, "pretrain", build_anew)
+    monkeypatch.setattr(BartMini, "train", build_anew)
     with pytest.raises(RuntimeError, match="pretraining again"):
         BartMini(**SMALL | change).build(data)
 
 
 def test_another_corpus_pretrains_anew(data, words_file, monkeypatch, tmp_path):
     BartMini(**SMALL).build(data)
-    monkeypatch.setattr(BartMini, "pretrain", build_anew)
+    monkeypatch.setattr(BartMini, "train", build_anew)
     changed = tmp_path / "changed.txt"
     changed.write_text(words_file.read_text(encoding="utf-8").replace("apple", "pear"), encoding="utf-8")
     with pytest.raises(RuntimeError, match="pretraining again"):
@@ -62,7 +63,7 @@ def test_pretraining_learns_to_reconstruct(data):
     batch = next(iter(data.val_dataloader()))
     labels = batch["tokens"].masked_fill(~batch["mask"], -100)
     with torch.no_grad():
-        loss = space.frozen.module(batch["tokens"], attention_mask=batch["mask"], labels=labels).loss
+        loss = space.frozen.module.bart(batch["tokens"], attention_mask=batch["mask"], labels=labels).loss
     frequencies = torch.bincount(labels[labels >= 0]).double()
     unigram = torch.distributions.Categorical(frequencies).entropy()
     assert loss < 0.75 * unigram, "no better than knowing how frequent each token is"
@@ -93,6 +94,35 @@ def test_a_pretrained_bart_is_loaded_as_it_is(bart_directory, data):
 def test_a_pretrained_bart_that_is_not_there_is_refused_at_once(tmp_path):
     with pytest.raises(UserError, match="is not a model directory"):
         _ = BartPretrained(str(tmp_path / "nothing")).dim
+
+
+def test_a_vae_is_trained_on_its_backbone_once_and_then_cached(data, monkeypatch):
+    def make(**changes):
+        return BartVAE(BartMini(**SMALL), **{"dim": 6, "compression": 2, "num_steps": 2, "batch_size": 4} | changes)
+
+    space = make().build(data)
+    assert (space.dim, space.compression) == (6, 2)
+    monkeypatch.setattr(BartVAE, "train", build_anew)
+    assert make().build(data).fingerprint == space.fingerprint
+    for change in ({"kl_weight": 0.5}, {"compression": 1}, {"seed": 1}):
+        with pytest.raises(RuntimeError, match="pretraining again"):
+            make(**change).build(data)
+
+
+def test_a_vae_encodes_a_corpus(data):
+    space = BartVAE(BartMini(**SMALL), dim=6, compression=2, num_steps=2).build(data)
+    data.prepare(space.tokenizer, space)
+    batch = next(iter(data.val_dataloader()))
+    assert batch["latents"].shape == (*batch["latent_mask"].shape, 6)
+    assert torch.equal(batch["latent_mask"], space.latent_mask(batch["mask"]))
+    assert data.statistics["mean"].shape == (6,)
+    assert len(data.statistics["length_counts"].nonzero()) > 0
+
+
+def test_a_vae_of_a_vae_is_refused(data, tmp_path):
+    inner = BartVAE(BartMini(**SMALL), dim=6, num_steps=1)
+    with pytest.raises(ValueError, match="bottleneck already"):
+        BartVAE(inner, dim=4, num_steps=1).build(data)
 
 
 def test_any_utf_8_survives_the_tokenizer(words_file):

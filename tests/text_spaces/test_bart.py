@@ -8,7 +8,8 @@ from transformers import BartForConditionalGeneration
 
 from diffusion_text.data.base import LatentMoments, pad
 from diffusion_text.errors import UserError
-from diffusion_text.text_spaces.bart import BartSpace, bart_config
+from diffusion_text.text_spaces.bart import BartSpace
+from diffusion_text.text_spaces.bart_autoencoder import pretrained_shape
 from diffusion_text.text_spaces.base import weights_digest
 
 TEXTS = ["river stone glass", "apple", "north winter bread silver table horse", "paper music"]
@@ -172,7 +173,7 @@ def test_a_saved_space_is_the_same_space(space, batch, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["nothing", "no config.json"])
-@pytest.mark.parametrize("load", [BartSpace.from_pretrained, bart_config])
+@pytest.mark.parametrize("load", [BartSpace.from_pretrained, pretrained_shape])
 def test_what_is_no_model_directory_is_refused(tmp_path, content, load):
     if content == "no config.json":
         (tmp_path / "bart").mkdir()
@@ -194,11 +195,11 @@ def test_a_model_directory_that_lacks_a_file_is_refused(bart_directory, tmp_path
 def test_a_model_that_is_no_bart_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "t5", "d_model": 16}')
     with pytest.raises(UserError, match=r"^[^\n]*t5[^\n]*$"):
-        bart_config(tmp_path)
+        pretrained_shape(tmp_path)
 
 
 @pytest.mark.usefixtures("unreachable_hub")
-@pytest.mark.parametrize("load", [BartSpace.from_pretrained, bart_config])
+@pytest.mark.parametrize("load", [BartSpace.from_pretrained, pretrained_shape])
 def test_an_unreachable_hub_names_both_ways_out_at_once(load):
     started = time.monotonic()
     with pytest.raises(UserError) as refusal:

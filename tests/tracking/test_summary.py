@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from diffusion_text.metrics.noise_prediction import QUANTITIES
-from diffusion_text.tracking.summary import count_parameters, final_figures, verdict
+from diffusion_text.tracking.summary import diffusion_figures, sampling_verdict, verdict
 
 
-def model(width=128, dim=128, bare=False):
+def model(width=128, bound=None):
     """As much of a model as a verdict looks at."""
     return SimpleNamespace(
-        denoiser=SimpleNamespace(output_width=width), text_space=SimpleNamespace(dim=dim), is_bare_epsilon=bare
+        denoiser=SimpleNamespace(output_width=width), text_space=SimpleNamespace(dim=128), bound=bound
     )
 
 
@@ -32,15 +32,19 @@ def test_a_model_below_a_reference_is_told_which_and_where():
 
 
 def test_a_narrow_network_that_predicts_noise_bare_is_told_its_bound():
-    found = verdict(model(width=40, bare=True), figures(0.4))
+    found = verdict(model(width=40, bound=0.559017), figures(0.4))
     assert "'do nothing (ε̂ = x_t)' at 10 of 10" in found
     assert "√(40/128) = 0.559" in found
     assert "prediction=v" in found
 
 
-@pytest.mark.parametrize("narrow_but_not_bare", [model(width=40), model(width=128, bare=True)])
-def test_what_is_not_bounded_is_not_told_a_bound(narrow_but_not_bare):
-    assert "√" not in verdict(narrow_but_not_bare, figures(0.4))
+def test_what_is_not_bounded_is_not_told_a_bound():
+    assert "√" not in verdict(model(width=40), figures(0.4))
+
+
+@pytest.mark.parametrize(("rms", "peak", "blew_up"), [(1.0, 1.2, False), (1.0, 900.0, True), (40.0, 40.0, True)])
+def test_samples_of_the_wrong_size_are_called_so(rms, peak, blew_up):
+    assert ("blew up" in sampling_verdict(rms, peak)) == blew_up
 
 
 def test_a_model_that_diverged_is_not_above_anything():
@@ -57,12 +61,8 @@ def test_the_final_figures_keep_every_predictors_bins_apart():
                 values = [float(len(logged) + i) for i in range(11)]
                 logged |= {prefix: values[0]} | {f"{prefix}/{i}": value for i, value in enumerate(values[1:])}
                 expected[stage, name, quantity] = {"overall": values[0], "bins": values[1:]}
-    found = final_figures(model(width=32), logged)
-    assert found["rank_bound"] == 0.5
+    found = diffusion_figures(model(bound=0.5), logged)
+    assert found["bound"] == 0.5
     assert found["test"]["loss"] == float(logged["test/loss"])
     for (stage, name, quantity), values in expected.items():
         assert found[stage][name][quantity] == values
-
-
-def test_parameters_are_counted():
-    assert count_parameters(torch.nn.Linear(3, 2)) == 8

@@ -1,0 +1,57 @@
+"""What every LightningModule here does alike: randomness that follows from the step, optimisation, a finite loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from diffusion_text.diagnostics.preflight import Check
+from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.errors import UserError
+
+
+class Trained(LightningModule, ABC):
+    """Trains all its parameters with `optimizer(parameters)` under `lr_schedule(optimizer=, num_training_steps=)`."""
+
+    def __init__(
+        self,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+        lr_schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.optimizer, self.lr_schedule, self.seed = optimizer, lr_schedule, seed
+
+    @abstractmethod
+    def preflight(self, batch: dict[str, Tensor], sampler: Sampler) -> list[Check]:
+        """Check the model as it would be trained on `batch` and sampled with `sampler`; leaves no trace in it."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What it is made of, in a line."""
+
+    def count_parameters(self) -> int:
+        """How many numbers training changes."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def on_train_batch_start(self, batch, batch_idx: int) -> None:
+        """All randomness of a step follows from (seed, step, rank): a resumed run continues as if never stopped."""
+        torch.manual_seed(self.seed + 1_000_003 * (self.global_step + 1) + 7_919 * self.global_rank)
+
+    def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
+        if self.global_step % self.trainer.log_every_n_steps == 0 and not torch.isfinite(outputs["loss"]):  # type: ignore[attr-defined]
+            raise UserError(f"the loss is {outputs['loss'].item()} at step {self.global_step}: lower optimizer.lr")
+        if self.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True  # makes Lightning validate and save at the last step, whatever the interval
+
+    def configure_optimizers(self):
+        optimizer = self.optimizer(self.parameters())
+        if self.lr_schedule is None:
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self.lr_schedule(optimizer=optimizer, num_training_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,76 @@
+"""Preflight: the built model, on one real batch, held against every check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffusion_text.diagnostics.preflight import (
+    Check,
+    first_step,
+    gradient_reach,
+    kept_statistics,
+    latent_scale,
+    output_rank,
+    padding_in_loss,
+    padding_leak,
+    position_sensitivity,
+    readable_share,
+    round_trip,
+    snap_space,
+    standardisation,
+    time_sensitivity,
+)
+from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.metrics.reconstruction import token_accuracy
+
+if TYPE_CHECKING:
+    from diffusion_text.models.text_diffusion import TextDiffusion
+
+TEXTS = 8
+
+
+def preflight(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) -> list[Check]:
+    """Check `model` as it would be trained on `batch` and sampled with `sampler`; leaves no trace in it."""
+    model.eval()
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(model.seed)
+    checks = measure(model, {name: value[:TEXTS].to(model.device) for name, value in batch.items()}, sampler)
+    model.zero_grad()
+    model.train()
+    torch.set_rng_state(generator_state)
+    return checks
+
+
+def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) -> list[Check]:
+    """Every check, in the order in which a text travels: space, network, loss, sampling."""
+    space, denoiser, tokens, token_mask = model.text_space, model.denoiser, batch["tokens"], batch["mask"]
+    with torch.no_grad():
+        x_0, mask = model.encode_batch(batch)
+        decoded = space.decode(x_0, mask)
+        snapped = space.snap(x_0)
+    real = space.latent_mask(token_mask)
+    real = F.pad(real, (0, mask.shape[1] - real.shape[1]))
+    half, last = (torch.full((len(x_0),), t, device=x_0.device) for t in (0.5, 1.0))
+    noisy = model.noised(x_0, torch.randn_like(x_0), half, mask)
+    output = model.output(noisy.x_t, half, mask)
+    model.losses(noisy, output)["loss"].backward()
+    gradients = {name: parameter.grad for name, parameter in denoiser.named_parameters()}
+    return [
+        round_trip(token_accuracy(decoded, tokens, token_mask)),
+        snap_space(snapped, x_0, real),
+        latent_scale(x_0, real),
+        standardisation(x_0, real),
+        kept_statistics({name for name, _ in space.named_buffers()}, set(space.state_dict())),
+        readable_share(x_0, tokens.masked_fill(~token_mask, -1), real, model.schedule),
+        output_rank(denoiser, space.dim, model.is_bare_epsilon, x_0.device),
+        position_sensitivity(denoiser, noisy.x_t, mask),
+        time_sensitivity(denoiser, noisy.x_t, mask),
+        padding_leak(denoiser, noisy.x_t, mask),
+        padding_in_loss(lambda changed: model.losses(noisy, changed)["loss"], output, real),
+        gradient_reach(gradients),
+        first_step(float(model.prediction.x0_per_output(*model.levels(last))[0]), sampler.clip),
+    ]
