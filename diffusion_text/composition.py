@@ -28,7 +28,6 @@ from diffusion_text.data.base import TextDataModule
 from diffusion_text.diffusion.losses import CosineMagnitudeLoss, MinSNRWeighting
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError, first_line
-from diffusion_text.models.base import Trained
 from diffusion_text.models.latent_diffusion import LatentDiffusion
 from diffusion_text.models.space_recipes import SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
@@ -42,7 +41,7 @@ MACHINERY = ("trainer", "logger", "callbacks", "cache_dir", "run_dir", "prefligh
 class Training:
     """Everything that a training needs, built."""
 
-    model: Trained
+    model: LatentDiffusion | TextAutoencoder
     data: TextDataModule
     trainer: Trainer
     sampler: Sampler
@@ -68,12 +67,13 @@ def compose_training(cfg: DictConfig) -> Training:
     check_optimizer(optimisation["optimizer"])
     seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg)
+    model: LatentDiffusion | TextAutoencoder
     if is_autoencoder(cfg):
         model = compose_autoencoder(make, recipe, data, optimisation)
     else:
         model = compose_diffusion(cfg, make, recipe, data, optimisation)
-        if isinstance(recipe, TrainedSpace):
-            model.text_space.save(run.text_space)
+    if isinstance(recipe, TrainedSpace) and isinstance(model, LatentDiffusion):
+        model.text_space.save(run.text_space)
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     OmegaConf.save(OmegaConf.create(config), run.config)

@@ -18,7 +18,6 @@ from diffusion_text.composition import Training
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.errors import UserError
 from diffusion_text.models.latent_diffusion import LatentDiffusion
-from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.tasks.generate import write_samples
 from diffusion_text.tasks.session import Session
 from diffusion_text.text_spaces.bart import BartSpace
@@ -109,7 +108,6 @@ def conclude(training: Training, seconds: float) -> None:
         print_diffusion(model, figures, samples.texts if samples else [])
         plot_noise_prediction(run.plot, figures)
     else:
-        assert isinstance(model, TextAutoencoder)
         space = BartSpace(model.autoencoder)
         space.save(run.text_space)
         figures = autoencoder_figures(logged)

@@ -222,3 +222,30 @@ def checkpoint(untrained, tmp_path):
         return file
 
     return write
+
+
+# ---- A real browser
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium, from Debian's packages chromium and chromium-driver."""
+    import shutil
+
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
+    if not driver or not chromium:
+        pytest.skip("there is no Chromium: apt-get install chromium chromium-driver")
+    options = ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    flags = [
+        "headless", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-component-update",
+        "disable-sync", "no-first-run", "disable-quic", f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ]  # fmt: skip
+    for flag in flags:
+        options.add_argument(f"--{flag}")
+    chrome = Chrome(options, ChromeService(driver))
+    yield chrome
+    chrome.quit()

@@ -12,7 +12,9 @@ CONF = Path(__file__).parents[1] / "conf"
 TASKS = [file.stem for file in sorted(CONF.glob("task/*.yaml"))]
 OPTIONS = [f"{file.parent.name}/{file.stem}" for file in sorted(CONF.glob("*/*.yaml")) if file.parent.name != "task"]
 NEED_A_GPU = {"trainer/gpu", "precision/fp16"}
-TRAIN_A_SPACE = {"model/text_autoencoder", "route/autoencoder", "text_space/bart_mini", "text_space/bart_vae", "experiment/small"}
+TRAIN_A_SPACE = {
+    "model/text_autoencoder", "route/autoencoder", "text_space/bart_mini", "text_space/bart_vae", "experiment/small",
+}  # fmt: skip
 TINY = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "num_steps": 2}
 
 

@@ -39,7 +39,9 @@ class Encoder(Protocol):
     """Whatever turns tokens into latents ahead of training."""
 
     dim: int
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def encode_raw(self, tokens: Tensor, mask: Tensor) -> Tensor: ...
 

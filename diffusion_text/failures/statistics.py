@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 class StatisticsForgotten(BartMini):
-    """A bart_mini whose latents' mean and standard deviation are recomputed, when x_0 is decoded, from `texts` texts."""
+    """A bart_mini whose latents' mean and standard deviation are recomputed from `texts` texts when x_0 is decoded."""
 
     def __init__(self, texts: int, **settings):
         super().__init__(**settings)
@@ -43,5 +43,7 @@ class ForgetfulSpace(BartSpace):
         shared = min(should.shape[1], decoded.shape[1])
         changed = float((should[:, :shared] != decoded[:, :shared]).float().mean())
         off = float((self.std_then.to(x_0) / self.std - 1).abs().mean())
-        log.info("Recomputed standard deviations are off by %.0f %%: %.0f %% of the tokens change", 100 * off, 100 * changed)
+        log.info(
+            "Recomputed standard deviations are off by %.0f %%: %.0f %% of the tokens change", 100 * off, 100 * changed
+        )
         return decoded

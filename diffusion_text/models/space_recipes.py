@@ -104,6 +104,7 @@ class TrainedSpace(SpaceRecipe):
             autoencoder = self.start(data)
             data.prepare(autoencoder.tokenizer)
             texts = data.splits["train"]
+            loader = DataLoader(texts, self.batch_size, shuffle=True, collate_fn=data.collate)
             module = TextAutoencoder(
                 autoencoder,
                 **self.objective,
@@ -122,12 +123,14 @@ class TrainedSpace(SpaceRecipe):
                 enable_checkpointing=False,
                 enable_model_summary=False,
                 callbacks=[progress_bar()],
-            ).fit(module, DataLoader(texts, self.batch_size, shuffle=True, collate_fn=data.collate), data.val_dataloader())
+            ).fit(module, loader, data.val_dataloader())
         autoencoder.save(directory)
 
 
 class BartMini(TrainedSpace):
-    """A small BART from scratch: `dim` wide, `layers` in encoder and decoder each, `vocab_size` byte-level BPE tokens."""
+    """A small BART from scratch: `dim` wide, `layers` in encoder and decoder each, `vocab_size` byte-level BPE
+    tokens.
+    """
 
     def __init__(
         self,

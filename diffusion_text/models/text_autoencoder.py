@@ -89,10 +89,10 @@ class TextAutoencoder(Trained):
 
     def describe(self) -> str:
         config = self.autoencoder.bart.config
-        layers = f"{config.encoder_layers} + {config.decoder_layers} layers"
+        size = f"{config.encoder_layers} + {config.decoder_layers} layers, {config.vocab_size:,} tokens"
         tokens = "a token" if self.autoencoder.compression == 1 else f"for {self.autoencoder.compression} tokens"
         latents = f"{self.autoencoder.dim} channels {tokens}"
-        return f"TextAutoencoder · {layers}, {config.vocab_size:,} tokens · {latents} · {self.count_parameters():,} parameters"
+        return f"TextAutoencoder · {size} · {latents} · {self.count_parameters():,} parameters"
 
     def preflight(self, batch, sampler) -> list[Check]:
         """Whether the loss trains every parameter."""

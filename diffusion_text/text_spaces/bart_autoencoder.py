@@ -142,7 +142,10 @@ class BartAutoencoder(nn.Module):
 
         hidden = self.bottleneck.expand(z) if self.bottleneck else z
         mask = mask.repeat_interleave(self.compression, dim=1)
-        return {"encoder_outputs": BaseModelOutput(last_hidden_state=hidden.to(self.bart.dtype)), "attention_mask": mask}
+        return {
+            "encoder_outputs": BaseModelOutput(last_hidden_state=hidden.to(self.bart.dtype)),
+            "attention_mask": mask,
+        }
 
 
 def pretrained_shape(pretrained: str | Path) -> tuple[int, int]:

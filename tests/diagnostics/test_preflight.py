@@ -89,7 +89,9 @@ def test_statistics_that_a_checkpoint_does_not_keep():
     assert check.advice.startswith("std ")
 
 
-@pytest.mark.parametrize(("amplification", "clip", "verdict"), [(1e6, None, "fail"), (1e6, 8.0, "ok"), (1.0, None, "ok")])
+@pytest.mark.parametrize(
+    ("amplification", "clip", "verdict"), [(1e6, None, "fail"), (1e6, 8.0, "ok"), (1.0, None, "ok")]
+)
 def test_what_the_first_step_magnifies(amplification, clip, verdict):
     assert preflight.first_step(amplification, clip).verdict == verdict
 
