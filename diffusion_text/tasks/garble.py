@@ -34,7 +34,8 @@ class Garble:
     def __call__(self, session: Session) -> None:
         space = session.model.text_space
         tokens, _ = session.texts()
-        originals = space.to_text(tokens)
+        fits = int(tokens.shape[1] / (1 + self.rate))  # repeated words make a text longer, and the model takes no more
+        originals = space.to_text(tokens[:, :fits])
         chance = random.Random(session.seed)
         vocabulary = [word for text in originals for word in text.split()]
         garbled = [" ".join(self.spoil(text.split(), vocabulary, chance)) for text in originals]
