@@ -84,10 +84,11 @@ def another(run, tmp_path):
 def train_here(composed, call, corpus_file):
     """A function that trains in this process with the same settings and cache, in a run directory, with a callback."""
 
-    def train_here(run, *overrides, callback=None):
+    def train_here(run, *overrides, callback=None, own_space=True):
         run.directory.mkdir(exist_ok=True)
         places = [f"data.dir={corpus_file}", f"cache_dir={call.cache}", f"run_dir={run.directory}"]
-        training = compose_training(composed(*SMALL, *places, *overrides))
+        settings = [setting for setting in SMALL if own_space or not setting.startswith("text_space.")]
+        training = compose_training(composed(*settings, *places, *overrides))
         if callback:
             training.trainer.callbacks.insert(0, callback)
         train(training)
@@ -244,6 +245,28 @@ def warned(result):
 
 def test_training_does_not_warn(trained):
     assert warned(trained) == []
+
+
+# ---- a text space by itself
+
+
+def test_a_text_space_is_trained_checked_resumed_and_diffused_over(train_here, tmp_path):
+    own = ["model=text_autoencoder", "text_space.num_steps=80", "trainer.val_check_interval=40", "optimizer.lr=5e-3"]
+    run, again = Run(tmp_path / "autoencoder"), Run(tmp_path / "diffusion")
+    train_here(run, *own, "trainer.max_steps=40", "num_samples=2")
+    first = json.loads(run.metrics.read_text(encoding="utf-8"))
+    train_here(run, *own, "trainer.max_steps=80", "num_samples=2")
+    figures = json.loads(run.metrics.read_text(encoding="utf-8"))
+    assert (first["step"], figures["step"]) == (40, 80)
+    assert figures["val"]["reconstruction"] < first["val"]["reconstruction"]
+    assert {"loss", "kl", "accuracy", "token_accuracy", "exact_match"} < set(figures["test"])
+    noisy = [figures["val"][f"token_accuracy_noise_{level}"] for level in (0.1, 0.5, 1.0)]
+    assert noisy[0] >= noisy[2]
+    assert load(run.best).keys() >= {"state_dict", "hyper_parameters", "current_model_state"}
+    train_here(
+        again, "text_space=bart_base", f"text_space.pretrained={run.text_space}", "preflight=warn", own_space=False
+    )
+    assert again.best.is_file()
 
 
 # ---- sampling

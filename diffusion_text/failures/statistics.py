@@ -36,10 +36,10 @@ class ForgetfulSpace(BartSpace):
         latents = self.encode_raw(tokens, mask)[mask]
         self.mean_then, self.std_then = latents.mean(0), latents.std(0)
 
-    def decode(self, x_0, mask):
-        should = super().decode(x_0, mask)
+    def decode(self, x_0, mask, limit=None):
+        should = super().decode(x_0, mask, limit)
         wrong = self.standardize(x_0 * self.std_then.to(x_0) + self.mean_then.to(x_0))
-        decoded = super().decode(wrong, mask)
+        decoded = super().decode(wrong, mask, limit)
         shared = min(should.shape[1], decoded.shape[1])
         changed = float((should[:, :shared] != decoded[:, :shared]).float().mean())
         off = float((self.std_then.to(x_0) / self.std - 1).abs().mean())

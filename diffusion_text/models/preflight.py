@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from diffusion_text.models.text_diffusion import TextDiffusion
 
 TEXTS = 8
+DECODED = 16  # tokens a text that are decoded, one by one
 
 
 def preflight(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) -> list[Check]:
@@ -50,7 +51,7 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
     space, denoiser, tokens, token_mask = model.text_space, model.denoiser, batch["tokens"], batch["mask"]
     with torch.no_grad():
         x_0, mask = model.encode_batch(batch)
-        decoded = space.decode(x_0, mask)
+        decoded = space.decode(x_0, mask, limit=DECODED)
         snapped = space.snap(x_0)
     real = space.latent_mask(token_mask)
     real = F.pad(real, (0, mask.shape[1] - real.shape[1]))
@@ -60,13 +61,13 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
     model.losses(noisy, output)["loss"].backward()
     gradients = {name: parameter.grad for name, parameter in denoiser.named_parameters()}
     return [
-        round_trip(token_accuracy(decoded, tokens, token_mask)),
+        round_trip(token_accuracy(decoded, tokens[:, :DECODED], token_mask[:, :DECODED])),
         snap_space(snapped, x_0, real),
         latent_scale(x_0, real),
         standardisation(x_0, real),
         kept_statistics({name for name, _ in space.named_buffers()}, set(space.state_dict())),
         readable_share(x_0, tokens.masked_fill(~token_mask, -1), real, model.schedule),
-        output_rank(denoiser, space.dim, model.is_bare_epsilon, x_0.device),
+        output_rank(denoiser, denoiser.output_width, space.dim, model.is_bare_epsilon, x_0.device),
         position_sensitivity(denoiser, noisy.x_t, mask),
         time_sensitivity(denoiser, noisy.x_t, mask),
         padding_leak(denoiser, noisy.x_t, mask),

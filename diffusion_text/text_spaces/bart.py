@@ -68,16 +68,16 @@ class BartSpace(TextSpace):
     def encode(self, tokens, mask):
         return self.standardize(self.encode_raw(tokens, mask))
 
-    def decode(self, x_0, mask):
+    def decode(self, x_0, mask, limit=None):
         """Greedy decoding, of as many tokens as x_0 stands for at most."""
-        return self._generate(x_0, mask).sequences[:, 1:]
+        return self._generate(x_0, mask, limit).sequences[:, 1:]
 
     def decode_with_confidence(self, x_0: Latents, mask: Mask) -> tuple[Tokens, Float[Tensor, "batch decoded"]]:
         """As `decode`, and the probability that the decoder gave to each token."""
-        generated = self._generate(x_0, mask, output_logits=True)
+        generated = self._generate(x_0, mask, None, output_logits=True)
         tokens = generated.sequences[:, 1:]
         probabilities = torch.stack(generated.logits, dim=1).softmax(-1)
         return tokens, probabilities.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
-    def _generate(self, x_0: Latents, mask: Mask, **options):
-        return self.frozen.on(x_0.device).generate(x_0 * self.std + self.mean, mask, **options)
+    def _generate(self, x_0: Latents, mask: Mask, limit: int | None, **options):
+        return self.frozen.on(x_0.device).generate(x_0 * self.std + self.mean, mask, limit, **options)

@@ -117,12 +117,12 @@ class BartAutoencoder(nn.Module):
         """Cross-entropy in nats a token (`loss`) and `logits`, each token told from those before it and the latents."""
         return self.bart(**self._read(z, mask), labels=tokens.masked_fill(~token_mask, -100))
 
-    def generate(self, z: Latents, mask: Mask, **options):
-        """Greedy decoding of latents, of as many tokens as they stand for at most."""
+    def generate(self, z: Latents, mask: Mask, limit: int | None = None, **options):
+        """Greedy decoding of latents, of as many tokens as they stand for at most, or of the first `limit`."""
         from transformers import GenerationConfig
 
         config = GenerationConfig(
-            max_new_tokens=min(z.shape[1] * self.compression, self.max_length),
+            max_new_tokens=min(z.shape[1] * self.compression, self.max_length, limit or self.max_length),
             num_beams=1,
             do_sample=False,
             bos_token_id=self.tokenizer.bos_token_id,

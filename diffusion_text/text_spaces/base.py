@@ -37,8 +37,8 @@ class TextSpace(nn.Module, ABC):
         """x_0 of the texts, of unit scale; its mask is `latent_mask(mask)`."""
 
     @abstractmethod
-    def decode(self, x_0: Latents, mask: Mask) -> Int[Tensor, "batch decoded"]:
-        """The texts that x_0, of this mask, stands for, padded at the end."""
+    def decode(self, x_0: Latents, mask: Mask, limit: int | None = None) -> Int[Tensor, "batch decoded"]:
+        """The texts that x_0, of this mask, stands for, padded at the end; `limit`: only their first tokens."""
 
     def latent_mask(self, mask: Mask) -> Bool[Tensor, "batch positions"]:
         """x_0's mask for that of the tokens."""

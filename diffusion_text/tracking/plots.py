@@ -42,5 +42,5 @@ def plot_noise_prediction(path: Path, figures: dict[str, Any]) -> None:
         axes.grid(alpha=0.3)
     for axes in figure.axes[-2:]:
         axes.set_xlabel("t")
-    figure.axes[0].legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, dpi=150)

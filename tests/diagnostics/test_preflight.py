@@ -9,6 +9,7 @@ from diffusion_text.diagnostics import preflight
 from diffusion_text.diffusion.schedules import SqrtSchedule
 
 DIM = 48
+CPU = torch.device("cpu")
 MASK = torch.arange(12) < torch.tensor([[12], [7], [9]])
 
 
@@ -19,13 +20,23 @@ def x():
 
 @pytest.mark.parametrize(("width", "rank", "verdict"), [("narrow", 16, "warn"), ("full", 48, "ok")])
 def test_rank(width, rank, verdict):
-    check = preflight.output_rank(TextUNet1D(DIM, width=width), DIM, True, torch.device("cpu"))
+    check = preflight.output_rank(TextUNet1D(DIM, width=width), rank, DIM, True, CPU)
     assert check.measured.startswith(f"{rank} of {DIM}")
     assert check.verdict == verdict
 
 
 def test_rank_does_not_matter_where_x_t_has_a_path():
-    assert preflight.output_rank(TextUNet1D(DIM), DIM, False, torch.device("cpu")).verdict == "ok"
+    assert preflight.output_rank(TextUNet1D(DIM), 16, DIM, False, CPU).verdict == "ok"
+
+
+def test_rank_is_measured_whatever_the_network_declares():
+    assert preflight.output_rank(TextUNet1D(DIM, width="narrow"), DIM, DIM, True, CPU).measured.startswith("16 of 48")
+
+
+def test_a_large_network_without_a_gpu_is_believed(monkeypatch):
+    monkeypatch.setattr(preflight, "AFFORDABLE", 0)
+    check = preflight.output_rank(TextUNet1D(DIM, width="full"), 16, DIM, True, CPU)
+    assert check.measured.startswith("16 of 48 as declared, cosine ≤ 0.577")
 
 
 @pytest.mark.parametrize(("positions", "verdict"), [("rotary", "ok"), ("none", "fail")])
