@@ -73,8 +73,10 @@ def explain(error: Exception) -> str:
     """Hydra's and OmegaConf's complaint about an override in one line, with the nearest name that exists."""
     message = str(error)
     if choice := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
-        group, option = choice.groups()
-        options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        group, _, below = choice.group(1).partition("/")
+        option = f"{below}/{choice.group(2)}".lstrip("/")
+        files = (CONF / group).rglob("*.yaml")
+        options = sorted(file.relative_to(CONF / group).with_suffix("").as_posix() for file in files)
         return f"{group}={option}: there is no such option{nearest(option, options)}; there are {', '.join(options)}"
     if key := re.search(r"Could not override '([^'@]+)", message) or re.search(r"full_key: (\S+)", message):
         name = key.group(1)

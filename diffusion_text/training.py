@@ -26,9 +26,9 @@ from diffusion_text.tracking.plots import plot_noise_prediction
 from diffusion_text.tracking.summary import (
     autoencoder_figures,
     diffusion_figures,
+    preflight_table,
     print_autoencoder,
     print_diffusion,
-    print_preflight,
     sampling_verdict,
 )
 
@@ -65,7 +65,7 @@ def check(training: Training) -> None:
     if training.trainer.is_global_zero:
         rows = [check._asdict() for check in checks]
         training.run.preflight.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        print_preflight(checks)
+        log.info("Preflight\n%s", preflight_table(checks))
     failed = [check for check in checks if check.verdict == "fail"]
     if failed and training.preflight != "warn":
         raise UserError(

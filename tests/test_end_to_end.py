@@ -235,7 +235,9 @@ def test_training_ends_with_a_table_and_the_path(run, trained):
     assert shown[-1] == str(run.directory)
     assert "best linear predictor" in trained.stdout
     assert max(map(len, shown[-20:])) <= max(100, len(str(run.directory)))
-    assert "Step 20" in (run.directory / "train.log").read_text(encoding="utf-8")
+    log = (run.directory / "train.log").read_text(encoding="utf-8")
+    assert "Step 20" in log
+    assert re.search("encode → decode .*% of tokens .*ok", log), "the checks belong to the log"
 
 
 def warned(result):

@@ -50,6 +50,11 @@ def complaint(result):
     ("script", "argument", "says"),
     [
         ("train.py", "schdule=sqrt", "schdule: there is no such setting, did you mean schedule?"),
+        (
+            "train.py",
+            "experiment=failure/paddin",
+            "experiment=failure/paddin: there is no such option, did you mean failure/padding?",
+        ),
         ("train.py", "schedule=sqr", "schedule=sqr: there is no such option, did you mean sqrt?"),
         (
             "train.py",

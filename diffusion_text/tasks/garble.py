@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from typing import TYPE_CHECKING
 
 import torch
 from rich.table import Table
@@ -14,11 +15,14 @@ from diffusion_text.tasks.comparison import chrf, word_error_rate
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.summary import console
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 class Garble:
     """Spoil each text by `how` at `rate`, encode it, add noise up to time `t`, denoise, decode.
 
-    `how`: shuffle words within `window` words, or drop, repeat or replace (by another word of the texts) words.
+    `how`: shuffle words within `window` words, or drop, repeat or replace tokens (by another of these texts).
     Beside the restored texts stands the do-nothing baseline: the garbled latent, decoded as it is.
     """
 
@@ -33,14 +37,11 @@ class Garble:
 
     def __call__(self, session: Session) -> None:
         space = session.model.text_space
-        tokens, _ = session.texts()
-        fits = int(tokens.shape[1] / (1 + self.rate))  # repeated words make a text longer, and the model takes no more
-        originals = space.to_text(tokens[:, :fits])
-        chance = random.Random(session.seed)
-        vocabulary = [word for text in originals for word in text.split()]
-        garbled = [" ".join(self.spoil(text.split(), vocabulary, chance)) for text in originals]
-        spoilt, mask = session.tokenize(garbled)
-        x_0, mask = space.encode(spoilt, mask), space.latent_mask(mask)
+        whole = self.that_fit(session)
+        spoilt = self.spoil(whole, space.tokenizer, random.Random(session.seed))
+        originals, garbled = space.to_text(whole), space.to_text(spoilt)
+        tokens, mask = session.wrap(spoilt)
+        x_0, mask = space.encode(tokens, mask), space.latent_mask(mask)
         untouched = space.to_text(space.decode(x_0, mask))
         restored = space.to_text(space.decode(self.denoise(session, x_0, mask), mask))
         texts = {"garbled": garbled, "do nothing": untouched, "restored": restored}
@@ -49,6 +50,36 @@ class Garble:
             for name, them in texts.items()
         }
         self.report(session, originals, texts, scores)
+
+    def that_fit(self, session: Session) -> list[list[int]]:
+        """The session's texts as token ids, short enough to be repeated at this rate within the model's length."""
+        tokens, mask = session.texts()
+        room = int(tokens.shape[1] / (1 + self.rate))
+        texts = [text[real].tolist()[1:-1] for text, real in zip(tokens, mask, strict=True)]
+        return [text[:room] for text in texts]
+
+    def spoil(
+        self, texts: list[list[int]], tokenizer: PreTrainedTokenizerBase, chance: random.Random
+    ) -> list[list[int]]:
+        """The texts, garbled."""
+        if self.how == "shuffle":
+            shuffled = [" ".join(self.shuffle(text.split(), chance)) for text in tokenizer.batch_decode(texts)]
+            return tokenizer(shuffled, add_special_tokens=False).input_ids
+        vocabulary = [token for text in texts for token in text]
+        instead = {
+            "drop": lambda token: [],
+            "repeat": lambda token: [token, token],
+            "replace": lambda token: [chance.choice(vocabulary)],
+        }[self.how]
+        return [
+            [new for token in text for new in (instead(token) if chance.random() < self.rate else [token])]
+            for text in texts
+        ]
+
+    def shuffle(self, words: list[str], chance: random.Random) -> list[str]:
+        """A share of the words, each moved back by less than the window."""
+        keys = [i + (chance.uniform(0, self.window) if chance.random() < self.rate else 0) for i in range(len(words))]
+        return [word for _, word in sorted(zip(keys, words, strict=True), key=lambda pair: pair[0])]
 
     @torch.no_grad()
     def denoise(self, session: Session, x_0: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -59,24 +90,6 @@ class Garble:
         for state in session.model.reverse(session.sampler, x_t, mask, generator, start=self.t):
             x_t = state.x_s
         return x_t
-
-    def spoil(self, words: list[str], vocabulary: list[str], chance: random.Random) -> list[str]:
-        """The words, garbled."""
-        if self.how == "shuffle":
-            keys = [
-                i + (chance.uniform(0, self.window) if chance.random() < self.rate else 0) for i in range(len(words))
-            ]
-            return [word for _, word in sorted(zip(keys, words, strict=True), key=lambda pair: pair[0])]
-        spoilt = []
-        for word in words:
-            hit = chance.random() < self.rate
-            if self.how == "drop":
-                spoilt += [] if hit else [word]
-            elif self.how == "repeat":
-                spoilt += [word, word] if hit else [word]
-            else:
-                spoilt += [chance.choice(vocabulary)] if hit else [word]
-        return spoilt
 
     def report(self, session: Session, originals: list[str], texts: dict[str, list[str]], scores: dict) -> None:
         """Print texts side by side and the scores; write both as .jsonl."""

@@ -39,11 +39,14 @@ class Session:
         return self.padded(list(split[: min(self.num_samples, len(split))]["tokens"]))
 
     def tokenize(self, texts: list[str]) -> tuple[Tokens, Mask]:
-        """Texts as tokens and mask, each with <s> and </s>, cut at the length that the model was trained for."""
+        """Texts as tokens and mask."""
+        return self.wrap(self.model.text_space.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids)
+
+    def wrap(self, texts: list[list[int]]) -> tuple[Tokens, Mask]:
+        """Token ids with <s> and </s> around, cut at the length that the model was trained for, and their mask."""
         tokenizer = self.model.text_space.tokenizer
         room = len(self.model.length_counts) - 3
-        ids = [tokenizer(text, add_special_tokens=False, verbose=False).input_ids[:room] for text in texts]
-        wrapped = [torch.tensor([tokenizer.bos_token_id, *text, tokenizer.eos_token_id]) for text in ids]
+        wrapped = [torch.tensor([tokenizer.bos_token_id, *text[:room], tokenizer.eos_token_id]) for text in texts]
         return self.padded(wrapped)
 
     def padded(self, texts: list[torch.Tensor]) -> tuple[Tokens, Mask]:

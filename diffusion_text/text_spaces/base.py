@@ -52,7 +52,7 @@ class TextSpace(nn.Module, ABC):
         """The nearest x_0 that is a text, where the space has such a thing; otherwise x_0 itself."""
         return x_0
 
-    def to_text(self, tokens: Tokens) -> list[str]:
+    def to_text(self, tokens: Tokens | list[list[int]]) -> list[str]:
         """Readable text of token ids."""
         return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
 

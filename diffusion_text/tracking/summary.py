@@ -22,15 +22,20 @@ def console() -> Console:
     return Console(width=min(Console().width, 120))
 
 
-def print_preflight(checks: list[Check]) -> None:
-    """The checks with their measured numbers; advice where one is not ok."""
-    colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    table = Table(title="Preflight", title_justify="left")
-    for title in ("check", "measured", "verdict", "advice"):
-        table.add_column(title)
+def preflight_table(checks: list[Check]) -> str:
+    """The checks with their measured numbers; below, advice where one is not ok."""
+    table = Table("check", "measured", "verdict")
     for check in checks:
-        table.add_row(check.name, check.measured, f"[{colours[check.verdict]}]{check.verdict}[/]", check.advice)
-    console().print(table)
+        table.add_row(check.name, check.measured, check.verdict)
+    out = console()
+    with out.capture() as captured:
+        out.print(table)
+        for check in checks:
+            if check.advice:
+                out.print(
+                    f"{check.verdict}: {check.name} {check.measured}; {check.advice}", highlight=False, markup=False
+                )
+    return captured.get().rstrip()
 
 
 # ---- diffusion
