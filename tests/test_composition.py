@@ -57,6 +57,14 @@ def test_every_option_is_built_and_comes_back_from_a_checkpoint(composed, settin
     assert all(map(torch.equal, session.model.state_dict().values(), training.model.state_dict().values()))
 
 
+def test_a_bottleneck_is_put_on_any_bart(composed, settings, bart_directory):
+    """The untrained BART of the tests, named as BART-base would be."""
+    backbone = ["text_space@text_space.backbone=bart_base", f"text_space.backbone.pretrained={bart_directory}"]
+    small = ["text_space.dim=6", "text_space.compression=2", "text_space.num_steps=2"]
+    training = compose_training(composed("text_space=bart_vae", *backbone, *small, *settings[2:]))
+    assert (training.model.text_space.dim, training.model.text_space.compression) == (6, 2)
+
+
 def test_the_loggers_and_callbacks_are_the_configured_ones(composed, settings):
     cfg = composed("callbacks=early_stopping", "logger=tensorboard", *settings)
     trainer = compose_training(cfg).trainer
