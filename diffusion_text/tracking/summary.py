@@ -87,7 +87,7 @@ def sampling_verdict(rms: float, peak_rms: float) -> str:
 
 def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[str]) -> None:
     """The table, the verdicts and the samples."""
-    table = Table(title="Validation split, averaged weights: mean of ten noise levels", title_justify="left")
+    table = Table(title="Validation split, averaged weights, ten noise levels", title_justify="left")
     table.add_column("predictor")
     for title in ("cos ε", "mag ε", "cos x₀", "mag x₀"):
         table.add_column(title, justify="right")
