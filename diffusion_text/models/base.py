@@ -34,6 +34,16 @@ class Trained(LightningModule, ABC):
     def describe(self) -> str:
         """What it is made of, in a line."""
 
+    @abstractmethod
+    def evaluate(self, stage: str, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log what a batch of a split shows, under `stage/…`."""
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluate("val", batch, batch_idx)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluate("test", batch, batch_idx)
+
     def count_parameters(self) -> int:
         """How many numbers training changes."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -52,13 +52,7 @@ class TextAutoencoder(Trained):
             self.log(f"train/{name}", value, prog_bar=name in ("loss", "accuracy"), batch_size=len(tokens))
         return losses["loss"]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluate("val", batch, batch_idx)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluate("test", batch, batch_idx)
-
-    def evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
+    def evaluate(self, stage, batch, batch_idx):
         figures: dict = self.losses(batch, batch["tokens"], posterior_sample=False)
         if batch_idx == 0:
             figures |= self.decoding(batch)

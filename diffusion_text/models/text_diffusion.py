@@ -135,13 +135,7 @@ class TextDiffusion(Trained):
         self.compare("train", noisy, output)
         return losses["loss"]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluate("val", batch, batch_idx)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluate("test", batch, batch_idx)
-
-    def evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
+    def evaluate(self, stage, batch, batch_idx):
         """The same times and noise at every evaluation: each text in all ten time bins."""
         x_0, mask = self.encode_batch(batch)
         generator = torch.Generator().manual_seed(self.seed + batch_idx)
