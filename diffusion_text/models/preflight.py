@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TEXTS = 8
 DECODED = 16  # tokens a text that are decoded, one by one
+SEEN = 4  # texts on which the network's sensitivity is measured
 
 
 def preflight(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) -> list[Check]:
@@ -68,9 +69,9 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
         kept_statistics({name for name, _ in space.named_buffers()}, set(space.state_dict())),
         readable_share(x_0, tokens.masked_fill(~token_mask, -1), real, model.schedule),
         output_rank(denoiser, denoiser.output_width, space.dim, model.is_bare_epsilon, x_0.device),
-        position_sensitivity(denoiser, noisy.x_t, mask),
-        time_sensitivity(denoiser, noisy.x_t, mask),
-        padding_leak(denoiser, noisy.x_t, mask),
+        position_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
+        time_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
+        padding_leak(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         padding_in_loss(lambda changed: model.losses(noisy, changed)["loss"], output, real),
         gradient_reach(gradients),
         first_step(float(model.prediction.x0_per_output(*model.levels(last))[0]), sampler.clip),
