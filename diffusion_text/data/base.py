@@ -2,7 +2,9 @@
 
 A corpus is a sequence of paragraphs. Its splits are contiguous stretches of it, so no text of one overlaps a text of
 another. Consecutive paragraphs are packed into texts of at most `length` tokens, `<s>` and `</s>` included; a longer
-paragraph is cut. Tokens, and latents where a text space encodes ahead of training, are memory-mapped from a cache.
+paragraph is cut. With `packing` stream, texts are stretches of exactly `length` tokens instead, wherever that cuts,
+and nothing is put around them. Tokens, and latents where a text space encodes ahead of training, are memory-mapped
+from a cache.
 """
 
 from __future__ import annotations
@@ -62,14 +64,18 @@ class TextDataModule(LightningDataModule, ABC):
         seed: int = 0,
         dir: str | None = None,
         num_workers: int = 0,
+        packing: str = "paragraphs",
     ):
         super().__init__()
+        if packing not in ("paragraphs", "stream"):
+            raise ValueError(f"data.packing must be paragraphs or stream, not {packing}")
         if length < 4:
             raise ValueError(f"data.length must be at least 4 tokens, not {length}")
         if batch_size < 1:
             raise ValueError(f"data.batch_size must be at least 1, not {batch_size}")
         self.cache_dir, self.length, self.batch_size = cache_dir, length, batch_size
         self.seed, self.dir, self.num_workers = seed, None if dir is None else Path(dir), num_workers
+        self.packing = packing
 
     @abstractmethod
     def lines(self, split: str) -> Lines:
@@ -104,7 +110,9 @@ class TextDataModule(LightningDataModule, ABC):
 
         def build(directory: Path) -> None:
             for split in SPLITS:
-                texts = pack(self.paragraphs(split), tokenizer, self.length)
+                texts = (pack if self.packing == "paragraphs" else stream)(
+                    self.paragraphs(split), tokenizer, self.length
+                )
                 dataset = datasets.Dataset.from_generator(
                     lambda texts=texts: ({"tokens": text} for text in texts),
                     features=features,
@@ -113,6 +121,8 @@ class TextDataModule(LightningDataModule, ABC):
                 )
                 dataset.save_to_disk(directory / split)
             shutil.rmtree(directory / "building")
+            train = datasets.load_from_disk(directory / "train").with_format("numpy")
+            save_file(token_statistics(train, len(tokenizer), self.length), directory / STATISTICS_FILE)
 
         return self._cached("tokens", self._tokens_key(tokenizer), build)
 
@@ -123,7 +133,7 @@ class TextDataModule(LightningDataModule, ABC):
         if encoder is not None:
             key = self._tokens_key(tokenizer) | {"encoder": encoder.fingerprint}
             self.splits = self._cached("latents", key, partial(self._encode, encoder))
-            self.statistics = load_file(self.directory / STATISTICS_FILE)
+        self.statistics = load_file(self.directory / STATISTICS_FILE)
 
     def _encode(self, encoder: Encoder, directory: Path) -> None:
         """Write every split with the latents of its tokens, in float16."""
@@ -154,7 +164,14 @@ class TextDataModule(LightningDataModule, ABC):
         save_file(moments.statistics(), directory / STATISTICS_FILE)
 
     def _tokens_key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-        return {"corpus": self.digest, "tokenizer": tokenizer_digest(tokenizer), "length": self.length}
+        key = {"corpus": self.digest, "tokenizer": tokenizer_digest(tokenizer)}
+        return key | {"length": self.length, "packing": self.packing}
+
+    def wrap(self, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """The tokens of a text as this corpus has them: cut to its length, with `<s>` and `</s>` unless it streams."""
+        if self.packing == "stream":
+            return ids[: self.length]
+        return [tokenizer.bos_token_id, *ids[: self.length - 2], tokenizer.eos_token_id]
 
     def _cached(self, kind: str, key: dict[str, object], build: Callable[[Path], None]) -> dict[str, Dataset]:
         import datasets
@@ -295,6 +312,29 @@ def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) 
         current = ids[max(0, (len(ids) - 1) // room) * room :]
     if current:
         yield finish(current)
+
+
+def stream(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> Iterator[list[int]]:
+    """All paragraphs, joined by blank lines, in texts of `length` tokens; what is left at the end is a shorter one."""
+    blank_line = tokenizer("\n\n", add_special_tokens=False).input_ids
+    current: list[int] = []
+    for number, text in enumerate(texts):
+        ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        current += blank_line + ids if number else ids
+        while len(current) >= length:
+            yield current[:length]
+            current = current[length:]
+    if current:
+        yield current
+
+
+def token_statistics(texts: Dataset, vocab_size: int, length: int) -> dict[str, Tensor]:
+    """How often each token and each length occurs: `token_counts` `(vocab_size,)`, `length_counts` `(length + 1,)`."""
+    token_counts, length_counts = np.zeros(vocab_size, dtype=np.int64), np.zeros(length + 1, dtype=np.int64)
+    for batch in texts.iter(1024):
+        token_counts += np.bincount(np.concatenate(list(batch["tokens"])), minlength=vocab_size)
+        length_counts += np.bincount([len(text) for text in batch["tokens"]], minlength=length + 1)
+    return {"token_counts": torch.from_numpy(token_counts), "length_counts": torch.from_numpy(length_counts)}
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

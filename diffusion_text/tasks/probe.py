@@ -35,7 +35,7 @@ class Probe:
         for column in ("unit", "noise", "decoded"):
             shown.add_column(column)
         shown.add_row("", "original", " ".join(originals[0].split()))
-        for unit, scale in (("raw", 1 / space.std), ("standardised", torch.ones_like(space.std))):
+        for unit, scale in space.unit_scales.items():
             for level in [0.0, *self.levels]:
                 generator = torch.Generator().manual_seed(session.seed)
                 noise = torch.randn(x_0.shape, generator=generator).to(x_0)

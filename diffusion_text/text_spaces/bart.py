@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from diffusion_text.shapes import Latents, Mask, Tokens
@@ -39,7 +38,7 @@ class BartSpace(TextSpace):
         """A local directory in the format of `save_pretrained`, or a model on the hub."""
         return cls(BartAutoencoder.from_pretrained(pretrained))
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory):
         """Write backbone and tokenizer in the format that `from_pretrained` reads."""
         self.frozen.module.save(directory)
 
@@ -47,6 +46,10 @@ class BartSpace(TextSpace):
     def fingerprint(self) -> str:
         """Changes with the backbone's weights."""
         return weights_digest(self.frozen.module.state_dict().items())
+
+    @property
+    def unit_scales(self):
+        return {"raw": 1 / self.std, "standardised": torch.ones_like(self.std)}
 
     def set_statistics(self, mean: Tensor, covariance: Tensor) -> None:
         """Standardise by the mean `(dim,)` and covariance `(dim, dim)` of raw latents from now on."""
@@ -72,8 +75,7 @@ class BartSpace(TextSpace):
         """Greedy decoding, of as many tokens as x_0 stands for at most."""
         return self._generate(x_0, mask, limit).sequences[:, 1:]
 
-    def decode_with_confidence(self, x_0: Latents, mask: Mask) -> tuple[Tokens, Float[Tensor, "batch decoded"]]:
-        """As `decode`, and the probability that the decoder gave to each token."""
+    def decode_with_confidence(self, x_0, mask):
         generated = self._generate(x_0, mask, None, output_logits=True)
         tokens = generated.sequences[:, 1:]
         probabilities = torch.stack(generated.logits, dim=1).softmax(-1)

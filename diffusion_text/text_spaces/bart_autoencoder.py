@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffusion_text.errors import UserError
-from diffusion_text.hub import prepare_hub
+from diffusion_text.hub import load_pretrained
 from diffusion_text.shapes import Latents, Mask, Tokens
 
 if TYPE_CHECKING:
@@ -168,16 +168,4 @@ def bottleneck_shape(file: Path, hidden: int) -> tuple[int, int]:
 
 
 def _load(cls, pretrained: str | Path):
-    path = Path(pretrained)
-    looks_local = path.is_absolute() or str(pretrained).startswith((".", "~")) or path.expanduser().exists()
-    if looks_local and not (path.expanduser() / "config.json").is_file():
-        raise UserError(f"text_space.pretrained={pretrained} is not a model directory: it has no config.json")
-    online = looks_local or prepare_hub()
-    try:
-        return cls.from_pretrained(path.expanduser() if looks_local else str(pretrained))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if online else "the Hugging Face hub cannot be reached"
-        raise UserError(
-            f"{pretrained} is not to be had ({reason}): give a local copy with text_space.pretrained=DIR, "
-            "or use the offline text_space=bart_mini"
-        ) from error
+    return load_pretrained(cls, pretrained, "text_space", "config.json", "text_space=bart_mini")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diffusion_text.shapes import Latents, Mask, Tokens
@@ -39,6 +40,21 @@ class TextSpace(nn.Module, ABC):
     @abstractmethod
     def decode(self, x_0: Latents, mask: Mask, limit: int | None = None) -> Int[Tensor, "batch decoded"]:
         """The texts that x_0, of this mask, stands for, padded at the end; `limit`: only their first tokens."""
+
+    @abstractmethod
+    def decode_with_confidence(
+        self, x_0: Latents, mask: Mask
+    ) -> tuple[Int[Tensor, "batch decoded"], Float[Tensor, "batch decoded"]]:
+        """As `decode`, and the probability given to each token."""
+
+    @abstractmethod
+    def save(self, directory: Path) -> None:
+        """Write what the checkpoint of a model does not hold."""
+
+    @property
+    @abstractmethod
+    def unit_scales(self) -> dict[str, Float[Tensor, dim]]:
+        """What a noise of 1 measures in x_0, by the name of the unit: `raw` and `standardised`."""
 
     def latent_mask(self, mask: Mask) -> Bool[Tensor, "batch positions"]:
         """x_0's mask for that of the tokens."""
