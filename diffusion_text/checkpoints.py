@@ -24,16 +24,15 @@ from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError, first_line
-from diffusion_text.models.latent_diffusion import LatentDiffusion
 from diffusion_text.models.space_recipes import SpaceRecipe
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.tokenizers import TokenizerRecipe
 from diffusion_text.runs import Run
-from diffusion_text.text_spaces.bart import BartSpace
 
 CONTRACTS = (
-    TextDataModule, SpaceRecipe, TextDiffusion, Denoiser, NoiseSchedule, Prediction, Loss, Weighting, TimeSampling,
-    Sampler,
+    TextDataModule, SpaceRecipe, TokenizerRecipe, TextDiffusion, Denoiser, NoiseSchedule, Prediction, Loss, Weighting,
+    TimeSampling, Sampler,
 )  # fmt: skip
 PARTS = ("schedule", "prediction", "loss", "weighting", "time_sampling")
 Config = dict[str, Any]
@@ -61,7 +60,7 @@ def load(checkpoint: Path) -> tuple[Config, dict[str, torch.Tensor], int]:
     return config, weights, step
 
 
-def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) -> LatentDiffusion:
+def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) -> TextDiffusion:
     """The model of a checkpoint, with its averaged weights."""
     run = Run.of_checkpoint(checkpoint)
     make = partial(assemble, config)
@@ -71,13 +70,13 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
             f"python train.py text_space=bart_base text_space.pretrained={run.text_space}"
         )
     try:
-        pretrained = run.text_space if run.text_space.is_dir() else config["text_space"].get("pretrained")
         self_conditioning, longest = config["route"]["self_conditioning"], len(weights["length_counts"]) - 1
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{checkpoint} holds an incomplete configuration: {first_line(error)}") from error
-    if pretrained is None:
+    recipe: SpaceRecipe = make("text_space")
+    if recipe.kept and not run.text_space.is_dir():
         raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")
-    space = BartSpace.from_pretrained(pretrained)
+    space = recipe.load(run.text_space)
     denoiser = make_denoiser(make, space.dim, self_conditioning)
     parts = {name: make(name) for name in PARTS}
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts)
@@ -104,11 +103,16 @@ def as_data(node: Any) -> Any:
 def assemble(config: Config, node: str, **arguments: Any) -> Any:
     """The component that a node names, built from its arguments and some more; one clear line if it cannot be."""
     try:
-        plain = dict(config[node])
+        described = config[node].items()
+        plain = {name: assemble(config[node], name) if is_component(value) else value for name, value in described}
         component = components()[plain.pop("component")]
         return component(**plain, **arguments)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{node}: cannot be built from {config.get(node)}: {first_line(error)}") from error
+
+
+def is_component(node: Any) -> bool:
+    return isinstance(node, dict) and "component" in node
 
 
 @cache

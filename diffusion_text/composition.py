@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import platformdirs
@@ -24,13 +24,15 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_text.checkpoints import PARTS, Make, as_data, assemble, load, make_denoiser, restore
-from diffusion_text.data.base import TextDataModule
-from diffusion_text.diffusion.losses import CosineMagnitudeLoss, MinSNRWeighting
+from diffusion_text.data.base import Encoder, TextDataModule
+from diffusion_text.diffusion.losses import CosineMagnitudeLoss, CrossEntropyLoss, MinSNRWeighting
+from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError, first_line
-from diffusion_text.models.latent_diffusion import LatentDiffusion
-from diffusion_text.models.space_recipes import SpaceRecipe, TrainedSpace
+from diffusion_text.models.diffusion_lm import DiffusionLM
+from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
+from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.runs import Run, find_checkpoint
 from diffusion_text.tasks.session import Session
 
@@ -41,7 +43,7 @@ MACHINERY = ("trainer", "logger", "callbacks", "cache_dir", "run_dir", "prefligh
 class Training:
     """Everything that a training needs, built."""
 
-    model: LatentDiffusion | TextAutoencoder
+    model: TextDiffusion | TextAutoencoder
     data: TextDataModule
     trainer: Trainer
     sampler: Sampler
@@ -67,12 +69,12 @@ def compose_training(cfg: DictConfig) -> Training:
     check_optimizer(optimisation["optimizer"])
     seed_everything(cfg.seed, workers=True, verbose=False)
     trainer = build_trainer(cfg)
-    model: LatentDiffusion | TextAutoencoder
+    model: TextDiffusion | TextAutoencoder
     if is_autoencoder(cfg):
         model = compose_autoencoder(make, recipe, data, optimisation)
     else:
         model = compose_diffusion(cfg, make, recipe, data, optimisation)
-    if isinstance(recipe, TrainedSpace) and isinstance(model, LatentDiffusion):
+    if recipe.kept and isinstance(model, TextDiffusion):
         model.text_space.save(run.text_space)
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
@@ -83,13 +85,13 @@ def compose_training(cfg: DictConfig) -> Training:
 
 def compose_diffusion(
     cfg: DictConfig, make: Make, recipe: SpaceRecipe, data: TextDataModule, optimisation: dict[str, Any]
-) -> LatentDiffusion:
-    """A diffusion model over the latents of `data`, which are encoded here."""
+) -> TextDiffusion:
+    """A diffusion model over `data`, which is tokenised here, and encoded where nothing of that is trained."""
     parts = {name: make(name) for name in PARTS}
     check_parts(cfg, parts)
     denoiser = make_denoiser(make, recipe.dim, cfg.route.self_conditioning)
     space = recipe.build(data)
-    data.prepare(space.tokenizer, space)
+    data.prepare(space.tokenizer, cast(Encoder, space) if space.encodes_ahead else None)
     longest = len(data.statistics["length_counts"]) - 1
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts, **optimisation)
     model.set_statistics(**data.statistics)
@@ -169,9 +171,17 @@ def is_autoencoder(cfg: DictConfig) -> bool:
 
 
 def check_route(cfg: DictConfig) -> None:
-    """Refuse to train a text space that is taken as it is."""
-    if is_autoencoder(cfg) and not issubclass(get_class(cfg.text_space._target_), TrainedSpace):
+    """Refuse a text space that the route cannot use, and a tokenizer that nothing asks for."""
+    space = get_class(cfg.text_space._target_)
+    if is_autoencoder(cfg) and not issubclass(space, TrainedSpace):
         raise UserError("model=text_autoencoder trains text_space=bart_mini or text_space=bart_vae: choose one of them")
+    learned = issubclass(space, LearnedSpace)
+    if learned != issubclass(get_class(cfg.route._target_), DiffusionLM):
+        raise UserError("text_space=embedding and route=diffusion_lm go together: model=diffusion_lm chooses both")
+    if learned and cfg.tokenizer is None:
+        raise UserError("text_space=embedding needs tokens: choose tokenizer=bpe, characters or pretrained")
+    if cfg.tokenizer is not None and not learned:
+        raise UserError("a BART brings its own tokenizer: leave out tokenizer=, or use model=diffusion_lm")
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -236,6 +246,11 @@ def check_parts(cfg: DictConfig, parts: dict[str, Any]) -> None:
         raise UserError(
             "loss=cosine_magnitude has no unit and weighting=min_snr converts units: use weighting=uniform, or loss=mse"
         )
+    reads_tokens = isinstance(parts["prediction"], LogitsPrediction)
+    if reads_tokens != isinstance(parts["loss"], CrossEntropyLoss):
+        raise UserError("prediction=logits and loss=cross_entropy go together")
+    if reads_tokens and not issubclass(get_class(cfg.route._target_), DiffusionLM):
+        raise UserError("prediction=logits needs learned embeddings: use model=diffusion_lm")
     if not 0 <= cfg.route.self_conditioning <= 1:
         raise UserError(f"route.self_conditioning is a share between 0 and 1, not {cfg.route.self_conditioning}")
 

@@ -6,8 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 from diffusion_text.errors import UserError
 
+EMBEDDING_NAMES = ("embeddings", "embed_tokens.weight", "word_embeddings.weight", "wte.weight", "shared.weight")
 TIMEOUT = 6  # seconds; the libraries' own retries take up to a minute
 
 
@@ -27,21 +31,49 @@ def prepare_hub() -> bool:
     return not constants.HF_HUB_OFFLINE
 
 
-def load_pretrained(cls: Any, pretrained: str | Path, group: str, file: str, offline: str) -> Any:
+def load_pretrained(cls: Any, pretrained: str | Path, setting: str, file: str, offline: str) -> Any:
     """`cls.from_pretrained` of a local directory, which has a `file`, or of a model on the hub.
 
-    Where it cannot be had, one clear line names the setting, `group`.pretrained, and what works `offline`.
+    Where it cannot be had, one clear line names the `setting` and what works `offline`.
     """
     path = Path(pretrained)
     looks_local = path.is_absolute() or str(pretrained).startswith((".", "~")) or path.expanduser().exists()
     if looks_local and not (path.expanduser() / file).is_file():
-        raise UserError(f"{group}.pretrained={pretrained} is not a model directory: it has no {file}")
+        raise UserError(f"{setting}={pretrained} is not a model directory: it has no {file}")
     online = looks_local or prepare_hub()
     try:
         return cls.from_pretrained(path.expanduser() if looks_local else str(pretrained))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if online else "the Hugging Face hub cannot be reached"
         raise UserError(
-            f"{pretrained} is not to be had ({reason}): give a local copy with {group}.pretrained=DIR, "
+            f"{pretrained} is not to be had ({reason}): give a local copy with {setting}=DIR, "
             f"or use the offline {offline}"
         ) from error
+
+
+def load_rows(source: str) -> Tensor:
+    """The embedding rows `(vocabulary, width)` of a safetensors file, a local model directory or a model on the hub.
+
+    In a file, the one matrix, or that whose name ends as those of embeddings usually do.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return rows_of(load_file(path), source)
+    from transformers import AutoModel
+
+    setting = "text_space.pretrained_embeddings"
+    model = load_pretrained(AutoModel, source, setting, "config.json", f"{setting}=null")
+    return model.get_input_embeddings().weight.detach()
+
+
+def rows_of(tensors: dict[str, Tensor], source: str) -> Tensor:
+    """The matrix among a file's tensors that holds the embeddings."""
+    matrices = {name: tensor for name, tensor in tensors.items() if tensor.ndim == 2}
+    named = [tensor for name, tensor in matrices.items() if name.endswith(EMBEDDING_NAMES)]
+    candidates = named or list(matrices.values())
+    if len(candidates) != 1:
+        raise UserError(
+            f"text_space.pretrained_embeddings={source} has {len(candidates)} matrices that may be the embeddings: "
+            f"keep one, or name it {EMBEDDING_NAMES[0]}"
+        )
+    return candidates[0]

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from diffusion_text.composition import Training
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.errors import UserError
-from diffusion_text.models.latent_diffusion import LatentDiffusion
+from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.tasks.generate import write_samples
 from diffusion_text.tasks.session import Session
 from diffusion_text.text_spaces.bart import BartSpace
@@ -99,7 +99,7 @@ def conclude(training: Training, seconds: float) -> None:
         "seconds": round(seconds, 1),
         "parameters": model.count_parameters(),
     }
-    if isinstance(model, LatentDiffusion):
+    if isinstance(model, TextDiffusion):
         session = Session(model, training.sampler, run, best["global_step"], training.seed, training.num_samples)
         figures = diffusion_figures(model, logged)
         if samples := write_samples(session):

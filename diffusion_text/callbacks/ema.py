@@ -1,6 +1,11 @@
-"""The exponential moving average's rate."""
+"""The exponential moving average of the weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from lightning import LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 
@@ -18,3 +23,19 @@ class WarmEMA:
     def __call__(self, average: Tensor, current: Tensor, num_averaged: Tensor) -> Tensor:
         decay = torch.clamp((1 + num_averaged) / (10 + num_averaged), max=self.decay)
         return torch.lerp(current, average, decay.to(average))
+
+
+class EMA(WeightAveraging):
+    """Averages weights with WarmEMA; validation, checkpoints and the end of training have the averaged ones."""
+
+    def __init__(self, decay: float = 0.9999):
+        super().__init__(use_buffers=False, avg_fn=WarmEMA(decay))
+
+    @contextmanager
+    def averaged(self, model: LightningModule) -> Iterator[None]:
+        """Inside, in the middle of training, `model` has the averaged weights."""
+        self._swap_models(model)
+        try:
+            yield
+        finally:
+            self._swap_models(model)

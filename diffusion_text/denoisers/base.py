@@ -24,6 +24,12 @@ class Denoiser(nn.Module, ABC):
     @abstractmethod
     def forward(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Latents: ...
 
+    def with_estimate(self, x_t: Latents, x_0_previous: Latents | None) -> Float[Tensor, "batch length channels"]:
+        """x_t and, under self-conditioning, the earlier estimate beside it: 0 where there is none yet."""
+        if not self.self_conditioning:
+            return x_t
+        return torch.cat([x_t, torch.zeros_like(x_t) if x_0_previous is None else x_0_previous], dim=-1)
+
 
 def sinusoidal(positions: Float[Tensor, "count"], dim: int) -> Float[Tensor, "count dim"]:
     """Sines and cosines of `positions` at `dim`/2 wavelengths from 2π to 20,000π (Vaswani et al. 2017, §3.5)."""

@@ -67,9 +67,7 @@ class TextUNet1D(Denoiser):
         self.scale = nn.Parameter(torch.ones(())) if magnitude_scale else None
 
     def forward(self, x_t, t, mask, x_0_previous=None):
-        if self.self_conditioning:
-            previous = torch.zeros_like(x_t) if x_0_previous is None else x_0_previous
-            x_t = torch.cat([x_t, previous], dim=-1)
+        x_t = self.with_estimate(x_t, x_0_previous)
         time = self.time(t)
         mask_1 = mask.unsqueeze(1)
         mask_2 = halve(mask_1)

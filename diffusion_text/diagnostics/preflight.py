@@ -23,6 +23,7 @@ Denoise = Callable[[Latents, Times, Mask], Latents]
 TokensOf = Int[Tensor, "batch tokens"]
 INSENSITIVE = 1e-4  # relative change of the output below which the network does not see what was changed
 AFFORDABLE = 2.5e10  # texts times parameters that a CPU takes through a network in seconds
+NARROW = 0.99  # bound on the cosine similarity of noise below which an output is called narrow
 AMPLIFIED = 100  # magnification of an error at t = 1 above which sampling needs a bound on x_0
 
 
@@ -50,7 +51,7 @@ def output_rank(denoiser: nn.Module, declared: int, dim: int, bare_epsilon: bool
     affordable = device.type != "cpu" or texts * sum(p.numel() for p in denoiser.parameters()) < AFFORDABLE
     rank = min(measured_rank(denoiser, texts, dim, device) if affordable else declared, dim)
     bound = rank_bound(rank, dim)
-    narrow = rank < dim
+    narrow = bound < NARROW
     measured = f"{rank} of {dim}" + ("" if affordable else " as declared")
     measured += f", cosine ≤ {bound:.3f}" if narrow and bare_epsilon else ""
     advice = "noise fills all channels and the output cannot: use prediction=v, or model.width=full"
@@ -170,10 +171,13 @@ def gradient_reach(parameters: dict[str, Tensor | None]) -> Check:
     return judge("gradient reaches", measured, bool(dead), False, f"nothing trains {', '.join(dead[:3])}")
 
 
-def round_trip(share: float) -> Check:
-    """Share of the tokens that survive encoding and decoding without noise."""
+def round_trip(share: float, untrained: bool) -> Check:
+    """Share of the tokens that survive encoding and decoding without noise; `untrained`: decoding is still to be
+    learned.
+    """
     advice = "the text space does not give its own texts back: pretrain it longer, or check tokenizer and statistics"
-    return judge("encode → decode", f"{share:.1%} of tokens", share < 0.3, share < 0.8, advice)
+    measured = f"{share:.1%} of tokens" + (", untrained" if untrained else "")
+    return judge("encode → decode", measured, share < 0.3 and not untrained, share < 0.8 and not untrained, advice)
 
 
 def snap_space(snapped: Latents, x_0: Latents, mask: Mask) -> Check:

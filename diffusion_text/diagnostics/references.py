@@ -1,10 +1,10 @@
 """Reference predictors: what no training at all achieves on the same noisy latents.
 
 (1) do-nothing   ε̂ = x_t
-(2) linear       the best linear predictor of x_0 from x_t at the same position, for latents with zero mean and
+(2) linear       the best linear predictor of x_0 from x_t at the same position, for latents with mean μ and
                  covariance C = Q·diag(λ)·Qᵀ:
-                     x̂_0 = Q·diag(alpha·λ / (alpha²·λ + sigma²))·Qᵀ·x_t
-                     ε̂   = Q·diag(sigma / (alpha²·λ + sigma²))·Qᵀ·x_t          (Wiener filter)
+                     x̂_0 = Q·diag(alpha·λ / (alpha²·λ + sigma²))·Qᵀ·(x_t − alpha·μ) + μ
+                     ε̂   = Q·diag(sigma / (alpha²·λ + sigma²))·Qᵀ·(x_t − alpha·μ)       (Wiener filter)
 (3) rank bound   an output of rank c in d dimensions has cosine similarity and magnitude ratio of at most √(c/d)
                  with isotropic noise: a projection of it is the best it can be
 """
@@ -33,28 +33,31 @@ def do_nothing(x_t: Latents, alpha: Level, sigma: Level) -> Estimate:
 
 
 class LinearPredictor(nn.Module):
-    """Equation (2). The covariance `(dim, dim)` is a buffer, so a checkpoint brings its own."""
+    """Equation (2). Mean and covariance are buffers, so a checkpoint brings its own."""
 
+    mean: Tensor
     eigenvalues: Tensor
     eigenvectors: Tensor
 
     def __init__(self, dim: int):
         super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("eigenvalues", torch.ones(dim))
         self.register_buffer("eigenvectors", torch.eye(dim))
 
-    def set_covariance(self, covariance: Float[Tensor, "dim dim"]) -> None:
-        """Predict for latents of this covariance from now on."""
+    def set_moments(self, mean: Float[Tensor, "dim"], covariance: Float[Tensor, "dim dim"]) -> None:
+        """Predict for latents of this mean and covariance from now on."""
         eigenvalues, eigenvectors = torch.linalg.eigh(covariance.double())
+        self.mean.copy_(mean)
         self.eigenvalues.copy_(eigenvalues.clamp(min=0))
         self.eigenvectors.copy_(eigenvectors)
 
     def forward(self, x_t: Latents, alpha: Level, sigma: Level) -> Estimate:
         variance = (alpha**2 * self.eigenvalues + sigma**2).clamp(min=torch.finfo(x_t.dtype).tiny)
-        directions = x_t @ self.eigenvectors / variance
+        directions = (x_t - alpha * self.mean) @ self.eigenvectors / variance
         return Estimate(
             noise=(directions * sigma) @ self.eigenvectors.T,
-            x_0=(directions * alpha * self.eigenvalues) @ self.eigenvectors.T,
+            x_0=(directions * alpha * self.eigenvalues) @ self.eigenvectors.T + self.mean,
         )
 
 

@@ -4,8 +4,9 @@ Losses return one number a text, averaged over real tokens; weightings multiply 
 
 (1) mse, l1, huber      elementwise
 (2) cosine_magnitude    (1 − cos(output, target)) + magnitude_weight·|1 − ‖output‖ / ‖target‖|
-(3) uniform             1
-(4) min-SNR             min(SNR, γ) of an error in x_0, in the prediction's own units      Hang et al. 2023, eq. 8
+(3) cross_entropy       −log softmax(output)_w for the true token w, in nats
+(4) uniform             1
+(5) min-SNR             min(SNR, γ) of an error in x_0, in the prediction's own units      Hang et al. 2023, eq. 8
 """
 
 from abc import ABC, abstractmethod
@@ -41,7 +42,7 @@ class Loss(ABC):
     """Compares an output with its target: `(batch, length, dim)` twice and a mask, to one number a text."""
 
     @abstractmethod
-    def __call__(self, output: Latents, target: Latents, mask: Mask) -> PerText: ...
+    def __call__(self, output: Tensor, target: Tensor, mask: Mask) -> PerText: ...
 
 
 class MSELoss(Loss):
@@ -83,6 +84,14 @@ class CosineMagnitudeLoss(Loss):
         return 1 - cosine_similarity(output, target, mask) + self.magnitude_weight * length_error
 
 
+class CrossEntropyLoss(Loss):
+    """Equation (3): `output` are logits `(batch, length, vocabulary)` and `target` tokens `(batch, length)`."""
+
+    def __call__(self, output, target, mask):
+        each = F.cross_entropy(output.transpose(1, 2), target, reduction="none")
+        return mean_over_real(each.unsqueeze(-1), mask)
+
+
 class Weighting(ABC):
     """How much the loss at each noise level counts."""
 
@@ -100,7 +109,7 @@ class UniformWeighting(Weighting):
 
 
 class MinSNRWeighting(Weighting):
-    """Equation (4): x0 gets min(SNR, γ), epsilon min(SNR, γ)/SNR and v min(SNR, γ)/(SNR + 1)."""
+    """Equation (5): x0 gets min(SNR, γ), epsilon min(SNR, γ)/SNR and v min(SNR, γ)/(SNR + 1)."""
 
     def __init__(self, gamma: float = 5.0):
         if gamma <= 0:

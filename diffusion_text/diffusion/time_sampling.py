@@ -3,13 +3,16 @@
 (1) uniform        t ~ U(0, 1)
 (2) stratified     t_i = ((i + u) / n) mod 1 with one u ~ U(0, 1) for the batch      Kingma et al. 2021, appendix I.1
 (3) logit-normal   t = sigmoid(mean + std·z), z ~ N(0, 1)                          Esser et al. 2024, §3.1
+(4) adaptive       p(t) ∝ |dL/dt|, so that the loss L changes evenly over what is drawn   Dieleman et al. 2022, §4.3
 """
 
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from diffusion_text.shapes import Times
+from diffusion_text.shapes import PerText, Times
 
 
 class TimeSampling(ABC):
@@ -18,6 +21,9 @@ class TimeSampling(ABC):
     @abstractmethod
     def __call__(self, num_texts: int, device: torch.device | None = None) -> Times:
         """One time for each text, from torch's global generator."""
+
+    def observe(self, t: Times, losses: PerText) -> None:  # noqa: B027
+        """Learn what each text's loss at its time was."""
 
 
 class UniformTimes(TimeSampling):
@@ -45,3 +51,45 @@ class LogitNormalTimes(TimeSampling):
 
     def __call__(self, num_texts, device=None):
         return torch.sigmoid(self.mean + self.std * torch.randn(num_texts, device=device))
+
+
+class AdaptiveTimes(nn.Module, TimeSampling):
+    """Equation (4), over `num_bins` bins of t whose mean losses are averaged with `decay` and kept in the checkpoint.
+
+    A share of `uniform` is drawn evenly, so that no time is ever forgotten; everything is, until the loss is known.
+    Times are stratified.
+    """
+
+    losses: Tensor
+
+    def __init__(self, num_bins: int = 32, decay: float = 0.99, uniform: float = 0.1):
+        super().__init__()
+        if num_bins < 2:
+            raise ValueError(f"num_bins must be at least 2, not {num_bins}")
+        if not 0 <= decay < 1 or not 0 < uniform <= 1:
+            raise ValueError(f"decay must lie in [0, 1) and uniform in (0, 1], not {decay} and {uniform}")
+        self.decay, self.uniform = decay, uniform
+        self.register_buffer("losses", torch.full((num_bins,), torch.nan))
+
+    def forward(self, num_texts, device=None):
+        cumulative = F.pad(self.density().cumsum(0), (1, 0))
+        even = StratifiedTimes()(num_texts, device).to(cumulative)
+        bins = torch.searchsorted(cumulative[1:-1], even, right=True)
+        below, above = cumulative[bins], cumulative[bins + 1]
+        return (bins + (even - below) / (above - below)) / len(self.losses)
+
+    @torch.no_grad()
+    def observe(self, t, losses):
+        bins = (t * len(self.losses)).long().clamp(0, len(self.losses) - 1)
+        count = torch.zeros_like(self.losses).index_add_(0, bins, torch.ones_like(t))
+        means = torch.zeros_like(self.losses).index_add_(0, bins, losses.to(self.losses)) / count
+        averaged = torch.where(self.losses.isnan(), means, torch.lerp(means, self.losses, self.decay))
+        self.losses.copy_(torch.where(count > 0, averaged, self.losses))
+
+    def density(self) -> Tensor:
+        """The share of the times that is drawn from each bin `(num_bins,)`."""
+        neighbours = F.pad(self.losses[None], (1, 1), mode="replicate")[0]
+        slopes = (neighbours[2:] - neighbours[:-2]).abs()
+        total = slopes.sum()
+        even = torch.full_like(slopes, 1 / len(slopes))
+        return torch.where(total > 0, torch.lerp(slopes / total, even, self.uniform), even)

@@ -1,5 +1,7 @@
 """The latent route: diffusion over a frozen autoencoder's latents."""
 
+import torch
+
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.text_spaces.bart import BartSpace
 
@@ -12,14 +14,14 @@ class LatentDiffusion(TextDiffusion):
     def set_statistics(self, mean, covariance, length_counts) -> None:
         """Take over the training split's latent mean `(dim,)`, covariance `(dim, dim)` and length distribution."""
         self.text_space.set_statistics(mean, covariance)
-        self.linear.set_covariance(self.text_space.correlation)
+        self.linear.set_moments(torch.zeros_like(mean), self.text_space.correlation)
         self.length_counts.copy_(length_counts)
 
-    def encode_batch(self, batch):
+    def encode_batch(self, batch, generator=None):
         return self.text_space.standardize(batch["latents"]), batch["latent_mask"]
 
-    def losses(self, noisy, output):
+    def losses(self, batch, noisy, output):
         target = self.prediction.target(noisy.x_0, noisy.noise, noisy.alpha, noisy.sigma)
         per_text = self.loss(output, target, noisy.mask)
         weights = self.weighting(noisy.alpha, noisy.sigma, self.prediction)
-        return {"loss": (weights * per_text).mean()}
+        return {"loss": weights * per_text}

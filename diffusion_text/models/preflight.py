@@ -59,10 +59,10 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
     half, last = (torch.full((len(x_0),), t, device=x_0.device) for t in (0.5, 1.0))
     noisy = model.noised(x_0, torch.randn_like(x_0), half, mask)
     output = model.output(noisy.x_t, half, mask)
-    model.losses(noisy, output)["loss"].backward()
+    model.losses(batch, noisy, output)["loss"].mean().backward()
     gradients = {name: parameter.grad for name, parameter in denoiser.named_parameters()}
     return [
-        round_trip(token_accuracy(decoded, tokens[:, :DECODED], token_mask[:, :DECODED])),
+        round_trip(token_accuracy(decoded, tokens[:, :DECODED], token_mask[:, :DECODED]), not space.encodes_ahead),
         snap_space(snapped, x_0, real),
         latent_scale(x_0, real),
         standardisation(x_0, real),
@@ -72,7 +72,7 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
         position_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         time_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         padding_leak(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
-        padding_in_loss(lambda changed: model.losses(noisy, changed)["loss"], output, real),
+        padding_in_loss(lambda changed: model.losses(batch, noisy, changed)["loss"].mean(), output, real),
         gradient_reach(gradients),
         first_step(float(model.prediction.x0_per_output(*model.levels(last))[0]), sampler.clip),
     ]

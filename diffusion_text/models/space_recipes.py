@@ -20,12 +20,16 @@ from torch.utils.data import DataLoader
 from diffusion_text.cache import cached_directory
 from diffusion_text.data import base as data_base
 from diffusion_text.data.base import TextDataModule
+from diffusion_text.hub import load_rows
 from diffusion_text.models import base, text_autoencoder, tokenizers
 from diffusion_text.models.text_autoencoder import TextAutoencoder
+from diffusion_text.models.tokenizers import TokenizerRecipe
 from diffusion_text.progress import progress_bar
 from diffusion_text.text_spaces import bart_autoencoder
 from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder, Bottleneck, pretrained_shape
+from diffusion_text.text_spaces.base import TextSpace
+from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding
 
 if TYPE_CHECKING:
     from transformers import BartForConditionalGeneration, PreTrainedTokenizerBase
@@ -34,18 +38,25 @@ log = logging.getLogger(__name__)
 
 
 class SpaceRecipe(ABC):
-    """Builds a text space for a corpus."""
+    """Builds a text space for a corpus. `kept`: a run saves a copy of its own, as nobody else has it."""
 
     dim: int
     max_length: int
+    kept: bool = True
 
     @abstractmethod
-    def build(self, data: TextDataModule) -> BartSpace:
+    def build(self, data: TextDataModule) -> TextSpace:
         """The space, ready to encode; without statistics yet."""
+
+    @abstractmethod
+    def load(self, directory: Path) -> TextSpace:
+        """The space that a run saved to `directory`."""
 
 
 class BartPretrained(SpaceRecipe):
     """A BART from the hub, or from a local directory in the same format, such as a trained run's text_space."""
+
+    kept = False
 
     def __init__(self, pretrained: str):
         self.pretrained = pretrained
@@ -59,6 +70,9 @@ class BartPretrained(SpaceRecipe):
         return pretrained_shape(self.pretrained)[1]
 
     def build(self, data):
+        return BartSpace.from_pretrained(self.pretrained)
+
+    def load(self, directory):
         return BartSpace.from_pretrained(self.pretrained)
 
 
@@ -94,6 +108,9 @@ class TrainedSpace(SpaceRecipe):
         code = [str(module.__file__) for module in (base, text_autoencoder, tokenizers, bart_autoencoder, data_base)]
         kind = type(self).__name__
         directory = cached_directory(data.cache_dir, kind, key, [__file__, *code], lambda path: self.train(data, path))
+        return self.load(directory)
+
+    def load(self, directory):
         return BartSpace.from_pretrained(directory)
 
     def train(self, data: TextDataModule, directory: Path) -> None:
@@ -214,3 +231,42 @@ class BartVAE(TrainedSpace):
             raise ValueError("the backbone has a bottleneck already: take it as it is, with text_space=bart_base")
         bottleneck = Bottleneck(backbone.dim, self.dim, self.compression)
         return BartAutoencoder(backbone.bart, backbone.tokenizer, bottleneck)
+
+
+class LearnedSpace(SpaceRecipe):
+    """An embedding of width `dim` that a denoiser's training learns, over the tokens of `tokenizer`.
+
+    `pretrained_embeddings`: a safetensors file, a local model directory or a model on the hub, whose embedding rows
+    are those of this tokenizer. The rest is EmbeddingSpace's and LearnedEmbedding's.
+    """
+
+    max_length = EmbeddingSpace.max_length
+
+    def __init__(
+        self,
+        tokenizer: TokenizerRecipe,
+        dim: int = 128,
+        std: float | None = 1.0,
+        normalise: bool = True,
+        rounding: str = "learned",
+        tied: bool = True,
+        pretrained_embeddings: str | None = None,
+    ):
+        if dim < 1 or (std is not None and std <= 0):
+            raise ValueError(f"text_space.dim must be at least 1 and text_space.std above 0, not {dim} and {std}")
+        self.tokenizer, self.dim, self.pretrained_embeddings = tokenizer, dim, pretrained_embeddings
+        self.embedding: dict[str, Any] = {"std": std, "normalise": normalise}
+        self.reading: dict[str, Any] = {"rounding": rounding, "tied": tied}
+
+    def build(self, data):
+        rows = None if self.pretrained_embeddings is None else load_rows(self.pretrained_embeddings)
+        return self._space(self.tokenizer.build(data), rows)
+
+    def load(self, directory):
+        from transformers import AutoTokenizer
+
+        return self._space(AutoTokenizer.from_pretrained(directory))
+
+    def _space(self, tokenizer: PreTrainedTokenizerBase, rows: torch.Tensor | None = None) -> EmbeddingSpace:
+        embedding = LearnedEmbedding(len(tokenizer), self.dim, rows, **self.embedding)
+        return EmbeddingSpace(tokenizer, embedding, **self.reading)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.metrics.noise_prediction import NoisePrediction
 from diffusion_text.models.base import Trained
 from diffusion_text.models.preflight import preflight
-from diffusion_text.shapes import Latents, Mask, Times, Tokens
+from diffusion_text.shapes import Latents, Mask, PerText, Times, Tokens
 from diffusion_text.text_spaces.base import TextSpace
 
 Batch = dict[str, Tensor]
@@ -40,6 +40,13 @@ class Noisy(NamedTuple):
     mask: Mask
 
 
+class Known(NamedTuple):
+    """Positions whose x_0 is given."""
+
+    x_0: Latents
+    where: Mask
+
+
 class Sampled(NamedTuple):
     """Samples; the reverse run that led to them had states of at most `peak` root mean square."""
 
@@ -49,10 +56,10 @@ class Sampled(NamedTuple):
 
 
 class TextDiffusion(Trained):
-    """A denoiser in a text space. Routes differ in `encode_batch` and `losses`.
+    """A denoiser in a text space. Routes differ in `set_statistics`, `encode_batch` and `losses`.
 
-    `linear_path` adds what the best linear predictor would output to the denoiser's output, so that the denoiser
-    learns only what is left; it is Karras et al.'s skip connection (2022, eq. 7) with the latents' covariance in the
+    `linear_path` adds what a position's own x_t suggests to the denoiser's output, so that the denoiser learns only
+    what is left; it is Karras et al.'s skip connection (2022, eq. 7) with the latents' covariance in the
     place of their variance. Null: for every prediction but epsilon, which the original line predicted bare.
     """
 
@@ -85,23 +92,32 @@ class TextDiffusion(Trained):
         )
 
     @abstractmethod
-    def encode_batch(self, batch: Batch) -> tuple[Latents, Mask]:
-        """x_0 of a batch, and its mask."""
+    def set_statistics(self, *args: Any, **kwargs: Any) -> None:
+        """Take over what the data counted and measured on the training split."""
 
     @abstractmethod
-    def losses(self, noisy: Noisy, output: Latents) -> dict[str, Tensor]:
-        """What is minimised, as `loss`, and its parts; one number each."""
+    def encode_batch(self, batch: Batch, generator: torch.Generator | None = None) -> tuple[Latents, Mask]:
+        """x_0 of a batch, and its mask; what is random in it comes from `generator`, or torch's global one."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, noisy: Noisy, output: Tensor) -> dict[str, PerText]:
+        """What is minimised, as `loss`, and its parts."""
 
     # ---- prediction: training and sampling both go through here
 
-    def output(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Latents:
+    def output(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Tensor:
         """The network's output, in the units of the prediction."""
-        output = self.denoiser(x_t, t, mask, x_0_previous)
-        if self.linear_path:
-            alpha, sigma = self.levels(t)
-            linear = self.linear(x_t, alpha, sigma)
-            output = output + self.prediction.target(linear.x_0, linear.noise, alpha, sigma)
-        return output
+        output = self.read(self.denoiser(x_t, t, mask, x_0_previous))
+        return output + self.without_context(x_t, *self.levels(t)) if self.linear_path else output
+
+    def read(self, features: Latents) -> Tensor:
+        """What the denoiser puts out, in the units of the prediction."""
+        return features
+
+    def without_context(self, x_t: Latents, alpha: Level, sigma: Level) -> Tensor:
+        """The output that a position's own x_t suggests: that of the best linear predictor."""
+        linear = self.linear(x_t, alpha, sigma)
+        return self.prediction.target(linear.x_0, linear.noise, alpha, sigma)
 
     def predict_x0(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Latents:
         """The network's estimate of x_0 at times `t`."""
@@ -129,24 +145,27 @@ class TextDiffusion(Trained):
                 previous = self.predict_x0(noisy.x_t, t, mask)
             previous = previous * (torch.rand_like(noisy.alpha) < self.self_conditioning)
         output = self.output(noisy.x_t, t, mask, previous)
-        losses = self.losses(noisy, output)
+        losses = self.losses(batch, noisy, output)
+        self.time_sampling.observe(t, losses["loss"].detach())
         for name, value in losses.items():
-            self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(x_0))
+            self.log(f"train/{name}", value.mean(), prog_bar=name == "loss", batch_size=len(x_0))
         self.compare("train", noisy, output)
-        return losses["loss"]
+        return losses["loss"].mean()
 
     def evaluate(self, stage, batch, batch_idx):
         """The same times and noise at every evaluation: each text in all ten time bins."""
-        x_0, mask = self.encode_batch(batch)
         generator = torch.Generator().manual_seed(self.seed + batch_idx)
+        x_0, mask = self.encode_batch(batch, generator)
         for time_bin in range(10):
             t = ((time_bin + torch.rand(len(x_0), generator=generator)) / 10).to(x_0.device)
             noisy = self.noised(x_0, draw_like(x_0, generator), t, mask)
             output = self.output(noisy.x_t, t, mask)
-            losses = self.losses(noisy, output)
-            named = {f"{stage}/{name}": value for name, value in losses.items()}
-            self.log_dict(named, batch_size=len(x_0), sync_dist=True)
             self.compare(stage, noisy, output)
+            reference = self.without_context(noisy.x_t, noisy.alpha, noisy.sigma)
+            for prefix, outputs in ((stage, output), (f"{stage}/without_context", reference)):
+                losses = self.losses(batch, noisy, outputs)
+                named = {f"{prefix}/{name}": value.mean() for name, value in losses.items()}
+                self.log_dict(named, batch_size=len(x_0), sync_dist=True)
 
     # ---- what it is held against
 
@@ -174,7 +193,7 @@ class TextDiffusion(Trained):
         return cast(NoisePrediction, self.metrics[f"{stage}_{predictor}"])
 
     @torch.no_grad()
-    def compare(self, stage: str, noisy: Noisy, output: Latents) -> None:
+    def compare(self, stage: str, noisy: Noisy, output: Tensor) -> None:
         """Hold the network and the reference predictors against the truth."""
         x_0 = self.prediction.to_x0(output, noisy.x_t, noisy.alpha, noisy.sigma)
         estimates = {
@@ -216,13 +235,22 @@ class TextDiffusion(Trained):
     # ---- generation
 
     def reverse(
-        self, sampler: Sampler, x_t: Latents, mask: Mask, generator: torch.Generator, start: float = 1.0
+        self,
+        sampler: Sampler,
+        x_t: Latents,
+        mask: Mask,
+        generator: torch.Generator,
+        start: float = 1.0,
+        known: Known | None = None,
     ) -> Iterator[ReverseStep]:
-        """Denoise `x_t` from time `start` to 0, step by step."""
+        """Denoise `x_t` from time `start` to 0, step by step; x̂_0 is always right where it is `known`."""
 
         @torch.no_grad()
         def predict_x0(x: Latents, t: Times, previous: Latents | None) -> Latents:
-            return self.predict_x0(x, t, mask, previous if self.self_conditioning else None)
+            x_0 = self.predict_x0(x, t, mask, previous if self.self_conditioning else None)
+            if float(t[0]) <= sampler.snap:
+                x_0 = self.text_space.snap(x_0)
+            return x_0 if known is None else torch.where(known.where.unsqueeze(-1), known.x_0, x_0)
 
         return sampler.reverse(x_t, predict_x0, self.schedule, generator, start)
 

@@ -82,7 +82,7 @@ class PretrainedTokenizer(TokenizerRecipe):
         from transformers import AutoTokenizer
 
         tokenizer = load_pretrained(
-            AutoTokenizer, self.pretrained, "tokenizer", "tokenizer_config.json", "tokenizer=bpe"
+            AutoTokenizer, self.pretrained, "tokenizer.pretrained", "tokenizer_config.json", "tokenizer=bpe"
         )
         if tokenizer.pad_token_id is None:
             tokenizer.add_special_tokens({"pad_token": SPECIAL_TOKENS["pad"]})

@@ -55,8 +55,9 @@ class Garble:
         """The session's texts as token ids, short enough to be repeated at this rate within the model's length."""
         tokens, mask = session.texts()
         room = int(tokens.shape[1] / (1 + self.rate))
-        texts = [text[real].tolist()[1:-1] for text, real in zip(tokens, mask, strict=True)]
-        return [text[:room] for text in texts]
+        special = set(session.model.text_space.tokenizer.all_special_ids)
+        texts = [text[real].tolist() for text, real in zip(tokens, mask, strict=True)]
+        return [[token for token in text if token not in special][:room] for text in texts]
 
     def spoil(
         self, texts: list[list[int]], tokenizer: PreTrainedTokenizerBase, chance: random.Random

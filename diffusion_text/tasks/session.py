@@ -10,7 +10,7 @@ import torch
 
 from diffusion_text.data.base import TextDataModule, pad
 from diffusion_text.diffusion.samplers import Sampler
-from diffusion_text.models.latent_diffusion import LatentDiffusion
+from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.runs import Run
 from diffusion_text.shapes import Mask, Tokens
 
@@ -19,7 +19,7 @@ from diffusion_text.shapes import Mask, Tokens
 class Session:
     """A model with its averaged weights, at training step `step`, and the run it came from."""
 
-    model: LatentDiffusion
+    model: TextDiffusion
     sampler: Sampler
     run: Run
     step: int
@@ -43,11 +43,10 @@ class Session:
         return self.wrap(self.model.text_space.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids)
 
     def wrap(self, texts: list[list[int]]) -> tuple[Tokens, Mask]:
-        """Token ids with <s> and </s> around, cut at the length that the model was trained for, and their mask."""
-        tokenizer = self.model.text_space.tokenizer
-        room = len(self.model.length_counts) - 3
-        wrapped = [torch.tensor([tokenizer.bos_token_id, *text[:room], tokenizer.eos_token_id]) for text in texts]
-        return self.padded(wrapped)
+        """Token ids as the model's corpus has them, cut at its length, and their mask."""
+        assert self.data is not None
+        corpus, tokenizer = self.data(), self.model.text_space.tokenizer
+        return self.padded([torch.tensor(corpus.wrap(text, tokenizer)) for text in texts])
 
     def padded(self, texts: list[torch.Tensor]) -> tuple[Tokens, Mask]:
         """Token ids of texts as one tensor and its mask, where the model is."""

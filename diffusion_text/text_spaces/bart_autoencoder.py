@@ -168,4 +168,4 @@ def bottleneck_shape(file: Path, hidden: int) -> tuple[int, int]:
 
 
 def _load(cls, pretrained: str | Path):
-    return load_pretrained(cls, pretrained, "text_space", "config.json", "text_space=bart_mini")
+    return load_pretrained(cls, pretrained, "text_space.pretrained", "config.json", "text_space=bart_mini")

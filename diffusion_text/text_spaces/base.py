@@ -25,13 +25,14 @@ class TextSpace(nn.Module, ABC):
     """Tokens to x_0 and back.
 
     `dim` is the width of x_0, `max_length` the most tokens it takes, `compression` the tokens that a position of x_0
-    stands for.
+    stands for; `encodes_ahead` tells whether texts can be encoded once and for all, as nothing in it is trained.
     """
 
     tokenizer: PreTrainedTokenizerBase
     dim: int
     max_length: int
     compression: int = 1
+    encodes_ahead: bool = True
 
     @abstractmethod
     def encode(self, tokens: Tokens, mask: Mask) -> Latents:

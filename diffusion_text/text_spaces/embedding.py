@@ -84,6 +84,7 @@ class EmbeddingSpace(TextSpace):
     """A learned embedding, and how x_0 is rounded to tokens: `learned`, `cosine` or `nearest`, equations (2) to (4)."""
 
     max_length = 1_000_000
+    encodes_ahead = False
 
     def __init__(
         self,
@@ -97,7 +98,8 @@ class EmbeddingSpace(TextSpace):
             raise ValueError(f"text_space.rounding must be one of {', '.join(ROUNDINGS)}, not {rounding}")
         self.tokenizer, self.embedding, self.rounding = tokenizer, embedding, rounding
         vocab_size, self.dim = embedding.rows.shape
-        self.head = LearnedRounding(self.dim, vocab_size, embedding if tied else None)
+        if rounding == "learned":
+            self.head = LearnedRounding(self.dim, vocab_size, embedding if tied else None)
 
     def save(self, directory: Path) -> None:
         self.tokenizer.save_pretrained(directory)

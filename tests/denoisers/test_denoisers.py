@@ -4,13 +4,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from diffusion_text.denoisers.attention import rotary_angles, rotate
 from diffusion_text.denoisers.diffusers_unet import DiffusersUNet1D
 from diffusion_text.denoisers.simple_unet import SimpleUNet1D
 from diffusion_text.denoisers.textunet import TextUNet1D
+from diffusion_text.denoisers.tiny_transformer import TinyTransformer
 from diffusion_text.denoisers.transformer import Transformer
 
 DIM = 48
-MASKED = {"simple_unet": SimpleUNet1D, "textunet": TextUNet1D, "transformer": Transformer}
+TRANSFORMERS = {"transformer": Transformer, "tiny_transformer": TinyTransformer}
+MASKED = {"simple_unet": SimpleUNet1D, "textunet": TextUNet1D} | TRANSFORMERS
 ALL = MASKED | {"diffusers_unet": DiffusersUNet1D}
 
 
@@ -74,17 +77,19 @@ def test_output_depends_on_t(name):
 @pytest.mark.parametrize("name", ALL)
 def test_gradient_reaches_every_parameter(name):
     net = network(ALL[name])
-    net(*texts(16, 9)).square().mean().backward()
+    x_t, t, mask = texts(16, 9)
+    (net(x_t, t, mask) - torch.randn_like(x_t)).square().mean().backward()
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+@pytest.mark.parametrize("name", TRANSFORMERS)
 @pytest.mark.parametrize(
     ("positions", "sees"), [("rotary", True), ("learned", True), ("sinusoidal", True), ("none", False)]
 )
-def test_a_transformer_without_positions_cannot_see_order(positions, sees):
-    net = network(Transformer, positions=positions)
+def test_a_transformer_without_positions_cannot_see_order(name, positions, sees):
+    net = network(TRANSFORMERS[name], positions=positions)
     if positions == "learned":
-        torch.nn.init.normal_(net.learned)
+        torch.nn.init.normal_(net.positions.learned)
     x_t, t, mask = texts(12, 12)
     order = torch.randperm(12)
     change = (net(x_t[:, order], t, mask) - net(x_t, t, mask)[:, order]).norm() / net(x_t, t, mask).norm()
@@ -93,8 +98,6 @@ def test_a_transformer_without_positions_cannot_see_order(positions, sees):
 
 def test_rotary_positions_are_relative():
     """The score of a query and a key depends on their distance alone (Su et al. 2021, eq. 11)."""
-    from diffusion_text.denoisers.transformer import rotary_angles, rotate
-
     query, key = torch.randn(2, 1, 1, 1, 8).double()
     angles = rotary_angles(torch.arange(20, dtype=torch.float64), 8)
 
@@ -111,8 +114,9 @@ def test_what_cannot_condition_on_itself_says_so(cls):
         cls(DIM, self_conditioning=True)
 
 
-def test_a_transformer_reads_its_earlier_estimate():
-    net = network(Transformer, self_conditioning=True)
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_transformer_reads_its_earlier_estimate(name):
+    net = network(TRANSFORMERS[name], self_conditioning=True)
     x_t, t, mask = texts(9, 5)
     assert (net(x_t, t, mask, torch.randn_like(x_t)) - net(x_t, t, mask)).norm() > 1e-3
 

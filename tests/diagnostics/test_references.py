@@ -30,7 +30,7 @@ def correlated(dim=DIM, seed=0):
 
 def predictor_for(covariance):
     predictor = LinearPredictor(len(covariance))
-    predictor.set_covariance(covariance)
+    predictor.set_moments(torch.zeros(len(covariance)), covariance)
     return predictor
 
 

@@ -1,0 +1,95 @@
+"""The collapse monitor: a few cheap samples every so many steps, judged, and an alarm by name."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from lightning import Callback, Trainer
+
+from diffusion_text.callbacks.ema import EMA
+from diffusion_text.diagnostics.collapse import Alarm, collapse_alarms
+from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.models.quality import Judge, Quality
+from diffusion_text.models.text_diffusion import TextDiffusion, root_mean_square
+
+log = logging.getLogger(__name__)
+
+
+class CollapseMonitor(Callback):
+    """Samples `num_samples` texts with the averaged weights every `every_n_steps` steps and logs TextQuality's figures
+    as `quality/…`, real text's as `quality/real/…`.
+
+    After a share of `warm_up` of training, what was wrong at `patience` checks in a row is an alarm by name
+    (collapse_alarms). It goes into the log and into alarms.jsonl in the run directory; with `action` stop it ends
+    training.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        run_dir: str,
+        every_n_steps: int = 100,
+        num_samples: int = 32,
+        warm_up: float = 0.05,
+        patience: int = 2,
+        action: str = "warn",
+        seed: int = 0,
+    ):
+        if action not in ("warn", "stop"):
+            raise ValueError(f"callbacks.collapse.action must be warn or stop, not {action}")
+        if every_n_steps < 1 or num_samples < 1 or patience < 1:
+            raise ValueError("callbacks.collapse.every_n_steps, num_samples and patience must be at least 1")
+        self.sampler, self.file = sampler, Path(run_dir) / "alarms.jsonl"
+        self.every_n_steps, self.num_samples, self.seed = every_n_steps, num_samples, seed
+        self.warm_up, self.patience, self.action = warm_up, patience, action
+        self.in_a_row: dict[str, int] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        self.judge = Judge(data.splits, pl_module.text_space.tokenizer)
+        self.real = self.judge.real("validation", self.num_samples)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: TextDiffusion, outputs, batch, batch_idx) -> None:  # type: ignore[override]
+        step = trainer.global_step
+        if step % self.every_n_steps or not trainer.is_global_zero:
+            return
+        quality, rms = self.look(trainer, pl_module, batch)
+        figures = {f"quality/{name}": value for name, value in quality.figures.items()}
+        real = {f"quality/real/{name}": value for name, value in self.real.figures.items()}
+        pl_module.log_dict(figures | real | {"quality/rms": rms}, rank_zero_only=True)
+        if step < self.warm_up * trainer.estimated_stepping_batches:
+            return
+        alarms = collapse_alarms(quality.figures, self.real.figures, quality.most_frequent, rms)
+        self.in_a_row = {alarm.name: self.in_a_row.get(alarm.name, 0) + 1 for alarm in alarms}
+        for alarm in alarms:
+            if self.in_a_row[alarm.name] == self.patience:
+                self.ring(alarm, trainer)
+
+    def look(self, trainer: Trainer, model: TextDiffusion, batch: dict[str, torch.Tensor]) -> tuple[Quality, float]:
+        """The quality of what the averaged weights sample, and the root mean square of a batch's clean x_0."""
+        ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)  # type: ignore[attr-defined]
+        model.eval()
+        with ema.averaged(model) if ema else nullcontext(), torch.no_grad():
+            quality = self.judge(model.generate(self.sampler, self.num_samples, self.seed))
+            rms = root_mean_square(*model.encode_batch(batch))
+        model.train()
+        return quality, rms
+
+    def ring(self, alarm: Alarm, trainer: Trainer) -> None:
+        """Raise an alarm."""
+        row = {"step": trainer.global_step} | alarm._asdict()
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        log.warning("Step %d, %s: %s; %s", trainer.global_step, alarm.name, alarm.measured, alarm.cause)
+        if self.action == "stop":
+            trainer.should_stop = True
+
+    def state_dict(self):
+        return {"in_a_row": self.in_a_row}
+
+    def load_state_dict(self, state_dict):
+        self.in_a_row = state_dict["in_a_row"]

@@ -1,0 +1,75 @@
+"""The Diffusion-LM line's first denoiser: torch's encoder with a projection of t added to its input, and no more.
+
+At dim = 256 it has 3 layers, 4 heads and 3.9 M parameters. What it cannot learn as published, and what repairs it:
+
+1. Word order: it sees no positions, so it is equivariant to permutations, and from noise that is i.i.d. over positions
+   every order of a sample's tokens is as likely as any other. `positions` repairs this.
+2. Magnitude: its output is a raw LayerNorm. Up to one learned scale and shift a channel, each position's has mean 0 and
+   norm √dim at every t: where unsure it cannot shrink towards the mean, as the squared error asks. `head`, a linear
+   layer, repairs this by ignoring some of the norm's channels; the rank stays dim − 1 of dim.
+"""
+
+import math
+
+from torch import nn
+
+from diffusion_text.denoisers.attention import Attention, Hidden, Positions, Rotation
+from diffusion_text.denoisers.base import Denoiser
+from diffusion_text.shapes import Mask
+
+
+class TinyTransformer(Denoiser):
+    """`depth` post-norm layers as wide as the latent; the defaults are the published network.
+
+    `positions`: none, learned (up to `max_length`), sinusoidal or rotary. Only self-conditioning adds an input layer.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int = 3,
+        heads: int = 4,
+        feed_forward: int = 2048,
+        dropout: float = 0.1,
+        positions: str = "none",
+        max_length: int = 1024,
+        head: bool = False,
+        self_conditioning: bool = False,
+    ):
+        super().__init__()
+        factor = {"rotary": 2 * heads, "sinusoidal": math.lcm(2, heads)}.get(positions, heads)
+        if dim % factor:
+            raise ValueError(f"positions={positions} and heads={heads} need a dim that {factor} divides, not {dim}")
+        self.self_conditioning, self.output_width = self_conditioning, dim
+        self.enter = nn.Linear(2 * dim, dim) if self_conditioning else nn.Identity()
+        self.time = nn.Linear(1, dim)
+        self.positions = Positions(positions, dim, heads, max_length)
+        self.layers = nn.ModuleList(Layer(dim, heads, feed_forward, dropout) for _ in range(depth))
+        self.head = nn.Linear(dim, dim) if head else nn.Identity()
+
+    def forward(self, x_t, t, mask, x_0_previous=None):
+        h = self.enter(self.with_estimate(x_t, x_0_previous))
+        h, rotation = self.positions(h + self.time(t.to(h)[:, None, None]))
+        for layer in self.layers:
+            h = layer(h, mask, rotation)
+        return self.head(h) * mask.unsqueeze(-1)
+
+
+class Layer(nn.Module):
+    """torch's `nn.TransformerEncoderLayer` at its defaults, initial values included, with room for a rotation."""
+
+    def __init__(self, dim: int, heads: int, feed_forward: int, dropout: float):
+        super().__init__()
+        self.attention = Attention(dim, heads, dropout)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(dim, feed_forward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feed_forward, dim)
+        )
+        self.norm_1, self.norm_2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.attention.query_key_value.weight)
+        nn.init.zeros_(self.attention.query_key_value.bias)
+        nn.init.zeros_(self.attention.join.bias)
+
+    def forward(self, h: Hidden, mask: Mask, rotation: Rotation | None) -> Hidden:
+        h = self.norm_1(h + self.dropout(self.attention(h, mask, rotation)))
+        return self.norm_2(h + self.dropout(self.feed_forward(h)))

@@ -1,0 +1,116 @@
+"""How generated texts compare with the training texts and with each other, as token ids.
+
+p(w) is the share of the tokens that are w; q(w) = (c(w) + 1) / (C + V), where the training texts have C tokens of a
+vocabulary of V, c(w) of them w.
+
+(1) judge_nll           mean of −ln P(token | those before it) in nats; P is Kneser–Ney's of the training texts
+(2) unigram_kl          Σ_w p(w)·ln(p(w) / q(w)) in nats
+(3) entropy             −Σ_w p(w)·ln p(w) in nats
+(4) distinct_n          distinct n-grams / n-grams of all texts together, n = 1, 2, 3           Li et al. 2016
+(5) self_bleu           mean BLEU-4 (sacrebleu) of the first 64 texts, each against the others      Zhu et al. 2018
+(6) top_share           max_w p(w)
+(7) punctuation_share   Σ p(w) over the tokens that read as punctuation, with or without white space
+(8) memorised           share of the 8-grams that occur in the training texts
+
+(2) to (5) depend on the amount of text: compare equal amounts.
+"""
+
+import math
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from sacrebleu import sentence_bleu
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from diffusion_text.metrics.ngrams import KneserNey, NGrams, Text
+from diffusion_text.shapes import Mask, Tokens
+
+
+class QualityReference:
+    """The training texts, counted once for any number of metrics.
+
+    `written` is each token as it reads in a text, '' where it is special; `order` is the judge's. A token outside
+    `written` raises `ValueError`.
+    """
+
+    def __init__(self, texts: Iterable[Text], written: Sequence[str], order: int = 5):
+        texts = list(texts)
+        self.written = written
+        self.judge = KneserNey(texts, len(written), order)
+        self.eightgrams = NGrams(texts, len(written), 8)
+        counts = np.bincount(np.concatenate(texts), minlength=len(written)) + 1
+        self.log_unigram = torch.from_numpy(np.log(counts / counts.sum()))
+        self.punctuation = torch.tensor([is_punctuation(token) for token in written])
+
+
+class TextQuality(Metric):
+    """Equations (1) to (8), of the real tokens of texts."""
+
+    full_state_update = False
+    tokens: list[Tensor]
+    lengths: list[Tensor]
+
+    def __init__(self, reference: QualityReference) -> None:
+        super().__init__()
+        self.reference = reference
+        self.add_state("tokens", [], dist_reduce_fx="cat")
+        self.add_state("lengths", [], dist_reduce_fx="cat")
+
+    def update(self, tokens: Tokens, mask: Mask) -> None:
+        """Add texts."""
+        self.tokens.append(tokens[mask])
+        self.lengths.append(mask.sum(1))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Each quantity by its name; NaN where the texts are too few or too short for it."""
+        tokens = dim_zero_cat(self.tokens).cpu()
+        texts = [text.numpy() for text in tokens.split(dim_zero_cat(self.lengths).tolist())]
+        reference, shares = self.reference, self._shares()
+        judged = torch.from_numpy(reference.judge.log_probabilities(texts))
+        distinct = NGrams(texts, len(reference.written), 3).keys
+        values = {
+            "judge_nll": -judged.mean(),
+            "unigram_kl": F.kl_div(reference.log_unigram, shares, reduction="sum"),
+            "entropy": torch.special.entr(shares).sum(),
+            **{f"distinct_{n}": ngram_share(len(keys), texts, n) for n, keys in enumerate(distinct, 1)},
+            "self_bleu": self_bleu(["".join(reference.written[token] for token in text) for text in texts[:64]]),
+            "top_share": shares.max(),
+            "punctuation_share": shares[reference.punctuation].sum(),
+            "memorised": ngram_share(reference.eightgrams.num_known(texts), texts, 8),
+        }
+        return {name: torch.as_tensor(value, dtype=torch.float32, device=self.device) for name, value in values.items()}
+
+    def most_frequent(self) -> str:
+        """The most frequent token as it reads in a text."""
+        return self.reference.written[int(self._shares().argmax())]
+
+    def _shares(self) -> Float[Tensor, "vocabulary"]:
+        """p(w) of each token."""
+        counts = dim_zero_cat(self.tokens).cpu().bincount(minlength=len(self.reference.written))
+        return counts.double() / counts.sum()
+
+
+def ngram_share(count: int, texts: Sequence[Text], n: int) -> float:
+    """A count as a share of the texts' n-grams; NaN where they have none."""
+    total = sum(max(len(text) - n + 1, 0) for text in texts)
+    return count / total if total else math.nan
+
+
+def self_bleu(texts: list[str]) -> float:
+    """Equation (5) of all these texts; NaN where there are fewer than two."""
+    if len(texts) < 2:
+        return math.nan
+    scores = [sentence_bleu(text, texts[:i] + texts[i + 1 :]).score for i, text in enumerate(texts)]
+    return sum(scores) / len(scores) / 100
+
+
+def is_punctuation(written: str) -> bool:
+    """Whether it is punctuation, Unicode's categories P, but for white space around it."""
+    stripped = written.strip()
+    return bool(stripped) and all(unicodedata.category(character).startswith("P") for character in stripped)

@@ -1,0 +1,172 @@
+"""The embedding route: Diffusion-LM with everything that came after it (Li et al. 2022; Dieleman et al. 2022).
+
+(1) x_0 = E[w] + σ(t_0)·z,  z ~ N(0, I)                                            Li et al. 2022, §4.1
+(2) loss = L(output, target) + rounding_weight·CE(rounding(x), w) + prior_weight·‖alpha(1)·x_0‖²
+    below t_0 the target is E[w] instead of x_0; x is x_0, or the network's estimate of it    Li et al. 2022, eq. 2
+(3) prediction=logits: loss = CE(output, w)                                        Dieleman et al. 2022, §3.1
+    with log p(w) + (alpha·⟨x_t, E[w]⟩ − alpha²·‖E[w]‖²/2) / sigma², what x_t says without context, added to the
+    output by `linear_path` (Bayes' rule)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffusion_text.diffusion.gaussian import Level, noise_from
+from diffusion_text.diffusion.losses import CrossEntropyLoss, mean_over_real
+from diffusion_text.diffusion.predictions import LogitsPrediction
+from diffusion_text.diffusion.samplers import draw_like
+from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.shapes import Latents
+from diffusion_text.text_spaces.embedding import EmbeddingSpace, Logits
+
+SIGMA_FLOOR = 0.01
+
+
+class DiffusionLM(TextDiffusion):
+    """Embedding, rounding and denoiser are trained together: equation (2), or (3) with prediction=logits.
+
+    `rounding_of`: clean x_0, as the original, which any scale of the table satisfies, or `predicted` x_0.
+    `rounding_weight` goes to `rounding_weight_end` in a straight line over training, if that is given; validation
+    always counts it in full, so that the loss stays comparable.
+    `x_0_time`: t_0 of equation (1); 0 leaves x_0 the embedding itself, 1/2000 is Diffusion-LM's.
+    """
+
+    text_space: EmbeddingSpace
+    token_counts: Tensor
+
+    def __init__(
+        self,
+        text_space: EmbeddingSpace,
+        prediction,
+        rounding_weight: float = 1.0,
+        rounding_weight_end: float | None = None,
+        rounding_of: str = "clean",
+        x_0_time: float = 0.0,
+        prior_weight: float = 0.0,
+        linear_path: bool | None = None,
+        **parts,
+    ):
+        reads_tokens = isinstance(prediction, LogitsPrediction)
+        if rounding_of not in ("clean", "predicted"):
+            raise ValueError(f"route.rounding_of must be clean or predicted, not {rounding_of}")
+        if not 0 <= x_0_time < 1:
+            raise ValueError(f"route.x_0_time must lie in [0, 1), not {x_0_time}")
+        if reads_tokens and text_space.rounding != "learned":
+            raise ValueError("prediction=logits reads tokens with the learned head: use text_space.rounding=learned")
+        if linear_path and not reads_tokens:
+            raise ValueError("route.linear_path=true goes with prediction=logits on learned embeddings")
+        super().__init__(
+            text_space=text_space,
+            prediction=prediction,
+            linear_path=reads_tokens if linear_path is None else linear_path,
+            **parts,
+        )
+        self.rounding_weight, self.rounding_weight_end = rounding_weight, rounding_weight_end
+        self.rounding_of, self.x_0_time, self.prior_weight = rounding_of, x_0_time, prior_weight
+        self.cross_entropy = CrossEntropyLoss()
+        self.register_buffer("token_counts", torch.zeros(len(text_space.embedding.rows), dtype=torch.long))
+        if reads_tokens:
+            prediction.embedding = text_space.embedding
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the network outputs logits."""
+        return isinstance(self.prediction, LogitsPrediction)
+
+    def set_statistics(self, token_counts, length_counts):
+        """Take over how often each token and each length occurs in the training split."""
+        self.token_counts.copy_(token_counts)
+        self.length_counts.copy_(length_counts)
+        self.follow_table()
+
+    @torch.no_grad()
+    def follow_table(self) -> None:
+        """The best linear predictor is that of the table as it is now, weighted by token frequency."""
+        table = self.text_space.embedding.table.double()
+        share = self.token_shares.to(table)
+        mean = share @ table
+        centred = table - mean
+        self.linear.set_moments(mean, centred.T @ (share.unsqueeze(-1) * centred))
+
+    @property
+    def token_shares(self) -> Tensor:
+        """The training split's token frequencies `(vocabulary,)`, with one more of each."""
+        counts = self.token_counts.double() + 1
+        return counts / counts.sum()
+
+    def encode_batch(self, batch, generator=None):
+        x_0, mask = self.text_space.encode(batch["tokens"], batch["mask"]), batch["mask"]
+        if self.x_0_time:
+            noise = torch.randn_like(x_0) if generator is None else draw_like(x_0, generator)
+            x_0 = x_0 + self.x_0_std * noise * mask.unsqueeze(-1)
+        return x_0, mask
+
+    @property
+    def x_0_std(self) -> float:
+        """σ(t_0) of equation (1)."""
+        return float(self.schedule.alpha_sigma(torch.tensor(self.x_0_time))[1])
+
+    def noised(self, x_0, noise, t, mask):
+        return super().noised(x_0, noise, t.clamp(min=self.x_0_time), mask)
+
+    # ---- what the network says
+
+    def read(self, features):
+        return self.text_space.head(features) if self.reads_tokens else features
+
+    def without_context(self, x_t, alpha, sigma):
+        return self.bayes(x_t, alpha, sigma) if self.reads_tokens else super().without_context(x_t, alpha, sigma)
+
+    def bayes(self, x_t: Latents, alpha: Level, sigma: Level) -> Logits:
+        """log p(w | x_t) of each position by itself, up to a constant: Bayes' rule in equation (3)."""
+        table = self.text_space.embedding.table
+        likelihood = alpha * (x_t @ table.T) - alpha**2 * table.square().sum(-1) / 2
+        return self.token_shares.log().to(x_t) + likelihood / sigma.clamp(min=SIGMA_FLOOR) ** 2
+
+    # ---- what is minimised
+
+    def losses(self, batch, noisy, output):
+        tokens, mask = batch["tokens"], noisy.mask
+        weights = self.weighting(noisy.alpha, noisy.sigma, self.prediction)
+        if self.reads_tokens:
+            return {"loss": weights * self.loss(output, tokens, mask)}
+        x_0, noise = noisy.x_0, noisy.noise
+        if self.x_0_time:
+            clean = self.text_space.encode(tokens, mask)
+            x_0 = torch.where((noisy.t <= self.x_0_time)[:, None, None], clean, x_0)
+            noise = noise_from(noisy.x_t, x_0, noisy.alpha, noisy.sigma)
+        target = self.prediction.target(x_0, noise, noisy.alpha, noisy.sigma)
+        rounded = noisy.x_0
+        if self.rounding_of == "predicted":
+            rounded = self.prediction.to_x0(output, noisy.x_t, noisy.alpha, noisy.sigma)
+        end, _ = self.schedule.alpha_sigma(torch.ones(()))
+        parts = {
+            "diffusion": weights * self.loss(output, target, mask),
+            "rounding": self.cross_entropy(self.text_space.logits(rounded), tokens, mask),
+            "prior": mean_over_real((end.to(x_0) * noisy.x_0) ** 2, mask),
+        }
+        weighted = self.current_rounding_weight * parts["rounding"] + self.prior_weight * parts["prior"]
+        return {"loss": parts["diffusion"] + weighted} | parts
+
+    @property
+    def current_rounding_weight(self) -> float:
+        """The rounding loss's weight at this step of training."""
+        if self.rounding_weight_end is None or not self.training:
+            return self.rounding_weight
+        done = self.global_step / self.trainer.estimated_stepping_batches
+        return self.rounding_weight + (self.rounding_weight_end - self.rounding_weight) * done
+
+    # ---- the reference follows the table
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.follow_table()
+        super().on_train_batch_end(outputs, batch, batch_idx)
+
+    def on_validation_epoch_start(self):
+        self.follow_table()
+
+    def on_test_epoch_start(self):
+        self.follow_table()
