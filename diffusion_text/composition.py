@@ -111,6 +111,9 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
     """What sample.py was asked to do, and the trained model to do it with."""
     quiet_libraries()
     check_count(cfg.num_samples, "num_samples")
+    check_count(cfg.batch_size, "batch_size", 1)
+    if not isinstance(cfg.temperature, (int, float)) or cfg.temperature < 0:
+        raise UserError(f"temperature={cfg.temperature} is no number of at least 0")
     checkpoint = find_checkpoint(cfg.run, cfg.ckpt, cfg.outputs)
     task = build(cfg, "task")
     config, weights, step = load(checkpoint)
@@ -132,6 +135,8 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
         num_samples=cfg.num_samples,
         length=cfg.length,
         text=cfg.text,
+        temperature=cfg.temperature,
+        batch_size=cfg.batch_size,
         data=lambda: assemble(config, "data", cache_dir=cache_dir),
     )
     return task, session
@@ -178,9 +183,9 @@ def check_route(cfg: DictConfig) -> None:
     learned = issubclass(space, LearnedSpace)
     if learned != issubclass(get_class(cfg.route._target_), DiffusionLM):
         raise UserError("text_space=embedding and route=diffusion_lm go together: model=diffusion_lm chooses both")
-    if learned and cfg.tokenizer is None:
+    if learned and cfg.get("tokenizer") is None:
         raise UserError("text_space=embedding needs tokens: choose tokenizer=bpe, characters or pretrained")
-    if cfg.tokenizer is not None and not learned:
+    if cfg.get("tokenizer") is not None and not learned:
         raise UserError("a BART brings its own tokenizer: leave out tokenizer=, or use model=diffusion_lm")
 
 

@@ -20,7 +20,7 @@ def run(main: Callable[[], None]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve each other on a busy machine
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of ending in Hydra
     try:
-        sys.argv = resumed(sys.argv)
+        sys.argv = quoted(resumed(sys.argv))
         main()
     except UserError as error:
         fail(str(error))
@@ -50,6 +50,17 @@ def fail(message: str) -> None:
     """End with one line and exit code 2."""
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def quoted(argv: list[str]) -> list[str]:
+    """With the value of `text=` in the quotes that Hydra wants around free text, unless it has them."""
+    plain = re.compile(r"text=(?!(['\"]).*\1$|null$)(.+)", re.DOTALL)
+
+    def quote(match: re.Match[str]) -> str:
+        escaped = re.sub(r"(\\*)'", r"\1\1\\'", match.group(2))
+        return f"text='{escaped}'"
+
+    return [plain.sub(quote, argument) if plain.fullmatch(argument) else argument for argument in argv]
 
 
 def resumed(argv: list[str]) -> list[str]:

@@ -6,10 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from diffusion_text.errors import UserError
+from diffusion_text.errors import UserError, first_line
 
 EMBEDDING_NAMES = ("embeddings", "embed_tokens.weight", "word_embeddings.weight", "wte.weight", "shared.weight")
 TIMEOUT = 6  # seconds; the libraries' own retries take up to a minute
@@ -56,12 +57,14 @@ def load_rows(source: str) -> Tensor:
 
     In a file, the one matrix, or that whose name ends as those of embeddings usually do.
     """
-    path = Path(source).expanduser()
+    path, setting = Path(source).expanduser(), "text_space.pretrained_embeddings"
     if path.is_file():
-        return rows_of(load_file(path), source)
+        try:
+            return rows_of(load_file(path), source)
+        except SafetensorError as error:
+            raise UserError(f"{setting}={source} is not a safetensors file: {first_line(error)}") from error
     from transformers import AutoModel
 
-    setting = "text_space.pretrained_embeddings"
     model = load_pretrained(AutoModel, source, setting, "config.json", f"{setting}=null")
     return model.get_input_embeddings().weight.detach()
 

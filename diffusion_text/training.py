@@ -105,7 +105,7 @@ def conclude(training: Training, seconds: float) -> None:
         if samples := write_samples(session):
             sizes = {"rms": samples.rms, "peak_rms": samples.peak_rms}
             figures["samples"] = sizes | {"verdict": sampling_verdict(**sizes)}
-        print_diffusion(model, figures, samples.texts if samples else [])
+        print_diffusion(model, figures, session.read(samples) if samples else [])
         plot_noise_prediction(run.plot, figures)
     else:
         space = BartSpace(model.autoencoder)

@@ -211,6 +211,30 @@ def untrained(local, bart_directory, tmp_path_factory):
     return torch.load(save(compose_training(compose(*backbone, *local, f"run_dir={run}"))), weights_only=True)
 
 
+@pytest.fixture(scope="session")
+def small_lm(local):
+    """Overrides of the embedding route, local and small: characters in 16 dimensions, a layer."""
+    small = ["tokenizer=characters", "text_space.dim=16", "model.width=16", "model.depth=1", "model.heads=2"]
+    return ["model=diffusion_lm", *small, *local]
+
+
+@pytest.fixture(scope="session")
+def untrained_lm(small_lm, tmp_path_factory):
+    """The checkpoint of an untrained Diffusion-LM."""
+    from diffusion_text.composition import compose_training
+
+    run = tmp_path_factory.mktemp("run")
+    return save(compose_training(compose(*small_lm, f"run_dir={run}")))
+
+
+@pytest.fixture
+def lm_checkpoint(untrained_lm, tmp_path):
+    """This checkpoint, in a run directory of its own."""
+    import shutil
+
+    return shutil.copytree(untrained_lm.parents[1], tmp_path / "lm") / "checkpoints" / untrained_lm.name
+
+
 @pytest.fixture
 def checkpoint(untrained, tmp_path):
     """A function that writes this checkpoint with some values of its configuration changed."""

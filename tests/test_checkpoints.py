@@ -5,10 +5,13 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from torch.testing import assert_close
 
 from diffusion_text.checkpoints import CONTRACTS, as_data, assemble, components
+from diffusion_text.composition import compose_training
 from diffusion_text.diffusion.samplers import DDIMSampler
 from diffusion_text.errors import UserError
+from diffusion_text.training import train
 
 
 def test_the_allow_list_is_this_packages_components():
@@ -26,7 +29,7 @@ def test_what_is_stored_is_built_again():
     node = {"_target_": "diffusion_text.diffusion.samplers.DDIMSampler", "num_steps": 7, "clip": None, "eta": 0.5}
     sampler = assemble({"sampler": as_data(node)}, "sampler", spacing="time")
     assert isinstance(sampler, DDIMSampler)
-    assert vars(sampler) == {"num_steps": 7, "clip": None, "eta": 0.5, "spacing": "time"}
+    assert vars(sampler) == {"num_steps": 7, "clip": None, "eta": 0.5, "spacing": "time", "snap": 0.0}
 
 
 def attacks(victim):
@@ -126,3 +129,46 @@ def test_without_its_text_space_a_run_cannot_be_sampled_and_says_so(sampled, che
     file = checkpoint(text_space={"component": "BartMini"})
     with pytest.raises(UserError, match=r"text_space is missing: copy the whole run directory"):
         sampled(file)
+
+
+# ---- learned embeddings
+
+
+@pytest.fixture
+def trained_lm(composed, small_lm, tmp_path):
+    """A function that trains a Diffusion-LM for some steps, or goes on, in a run directory; returns the training."""
+
+    def trained_lm(name, num_steps, *overrides):
+        (tmp_path / name).mkdir(exist_ok=True)
+        short = [
+            "trainer=cpu", "time_sampling=adaptive", "route.self_conditioning=0.5", "lr_schedule=constant",
+            f"trainer.max_steps={num_steps}", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1",
+            "trainer.limit_val_batches=1", "sampler.num_steps=2", "num_samples=2", "preflight=off",
+            "callbacks.collapse.every_n_steps=2", "callbacks.collapse.num_samples=2", f"run_dir={tmp_path / name}",
+        ]  # fmt: skip
+        training = compose_training(composed(*small_lm, *short, *overrides))
+        train(training)
+        return training
+
+    return trained_lm
+
+
+@pytest.mark.parametrize("prediction", ["x0", "logits"])
+def test_a_trained_diffusion_lm_comes_back_and_writes_the_same_texts(trained_lm, sampled, prediction):
+    training = trained_lm("run", 2, f"prediction={prediction}", "tokenizer=bpe", "tokenizer.vocab_size=320")
+    task, session = sampled(training.run.best)
+    assert session.step == 2
+    assert_close(session.model.state_dict(), training.model.state_dict(), rtol=0, atol=0, equal_nan=True)
+    assert session.model.time_sampling.losses.isfinite().any()
+    task(session)
+    first, again = sorted(training.run.samples.glob("*.jsonl"))
+    assert first.read_text(encoding="utf-8") == again.read_text(encoding="utf-8")
+
+
+def test_a_diffusion_lm_in_two_halves_is_the_same_run(trained_lm):
+    whole = trained_lm("whole", 4, "prediction=logits")
+    trained_lm("halves", 2, "prediction=logits")
+    halves = trained_lm("halves", 4, "prediction=logits")
+    one, other = (torch.load(training.run.last, weights_only=True) for training in (whole, halves))
+    for part in ("state_dict", "current_model_state"):
+        assert_close(one[part], other[part], rtol=0, atol=0, equal_nan=True)

@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch.testing import assert_close
 
 from diffusion_text.composition import check_machine, compose_training
 from diffusion_text.errors import UserError
@@ -16,6 +18,11 @@ TRAIN_A_SPACE = {
     "model/text_autoencoder", "route/autoencoder", "text_space/bart_mini", "text_space/bart_vae", "experiment/small",
 }  # fmt: skip
 TINY = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "num_steps": 2}
+OF_LEARNED_EMBEDDINGS = {
+    "loss/cross_entropy", "model/diffusion_lm", "prediction/logits", "route/diffusion_lm", "text_space/embedding",
+    *(option for option in OPTIONS if option.startswith("tokenizer/")),
+    *(f"experiment/{f.stem}" for f in CONF.glob("experiment/*.yaml") if "diffusion_lm" in f.read_text("utf-8")),
+}  # fmt: skip
 
 
 def minimal(option, settings):
@@ -25,6 +32,12 @@ def minimal(option, settings):
         node = "text_space.backbone" if name == "bart_vae" else "text_space"
         steps = ["text_space.num_steps=2"] if name == "bart_vae" else []
         return [f"{group}={name}", *settings[2:], *(f"{node}.{key}={value}" for key, value in TINY.items()), *steps]
+    if option in OF_LEARNED_EMBEDDINGS:
+        route = {"model": "diffusion_lm", "tokenizer": "characters", "prediction": "logits"}
+        chosen = {"trainer": "cpu"} if group == "experiment" else route
+        small = ["text_space.dim=16", "model.depth=1", "model.heads=2", *settings[2:]]
+        pretrained = [settings[1].replace("text_space", "tokenizer")] if name == "pretrained" else []
+        return [*(f"{key}={value}" for key, value in (chosen | {group: name}).items()), *small, *pretrained]
     own = {"text_space": "text_space=", "data": "data=", "experiment": "data="}.get(group)
     rest = [override for override in settings if not own or not override.startswith(own)]
     machine = ["trainer=cpu", "precision=fp32"] if group == "experiment" else []
@@ -54,7 +67,7 @@ def test_every_option_is_built_and_comes_back_from_a_checkpoint(composed, settin
     assert session.step == 0
     for part in ("denoiser", "schedule", "prediction", "loss", "weighting", "time_sampling"):
         assert type(getattr(session.model, part)) is type(getattr(training.model, part))
-    assert all(map(torch.equal, session.model.state_dict().values(), training.model.state_dict().values()))
+    assert_close(session.model.state_dict(), training.model.state_dict(), rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_bottleneck_is_put_on_any_bart(composed, settings, bart_directory):
@@ -69,16 +82,16 @@ def test_the_loggers_and_callbacks_are_the_configured_ones(composed, settings):
     cfg = composed("callbacks=early_stopping", "logger=tensorboard", *settings)
     trainer = compose_training(cfg).trainer
     names = {type(part).__name__ for part in [*trainer.callbacks, *trainer.loggers]}
-    assert names >= {"SampleTexts", "WeightAveraging", "EarlyStopping", "RunCSVLogger", "TensorBoardLogger"}
+    assert names >= {"SampleTexts", "EMA", "EarlyStopping", "RunCSVLogger", "TensorBoardLogger"}
     assert "val/loss" in [callback.monitor for callback in trainer.checkpoint_callbacks]
     order = [type(callback).__name__ for callback in trainer.callbacks]
-    assert order.index("SampleTexts") < order.index("WeightAveraging"), "samples need the averaged weights"
+    assert order.index("SampleTexts") < order.index("EMA"), "samples need the averaged weights"
 
 
 def test_a_callback_can_be_switched_off(composed, settings):
     trainer = compose_training(composed("callbacks.samples=null", "callbacks.ema=null", *settings)).trainer
     names = {type(callback).__name__ for callback in trainer.callbacks}
-    assert not names & {"SampleTexts", "WeightAveraging"}
+    assert not names & {"SampleTexts", "EMA"}
 
 
 # ---- what the seed reaches
@@ -110,6 +123,12 @@ def test_the_written_configuration_is_resolved(composed, settings, tmp_path):
 # ---- what makes no sense is refused before data is touched
 
 
+@pytest.fixture
+def no_data(monkeypatch):
+    """A corpus that must not be read."""
+    monkeypatch.setattr("diffusion_text.data.text_files.TextFiles.lines", lambda *_: pytest.fail("data was touched"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -123,28 +142,63 @@ def test_the_written_configuration_is_resolved(composed, settings, tmp_path):
         (["model.width=wide"], ["model: ", "narrow or full", "wide"]),
         (["schedule=cosine", "schedule.s=1.5"], ["schedule: ", "s must lie in [0, 1)", "1.5"]),
         (["sampler.num_steps=0"], ["sampler: ", "at least one step", "0"]),
-        (["sampler.spacing=even"], ["sampler: ", "angle or time", "even"]),
+        (["sampler.spacing=even"], ["sampler: ", "angle, training or time", "even"]),
         (["data.length=2"], ["data.length", "2", "4"]),
         (["data.length=many"], ["data", "length", "many"]),
         (["trainer.max_steps=many"], ["trainer", "max_steps", "many"]),
         (["trainer.precision=17"], ["trainer: ", "17"]),
-        (["callbacks.ema.avg_fn.decay=1.5"], ["decay", "1.5"]),
+        (["callbacks.ema.decay=1.5"], ["decay", "1.5"]),
         (["trainer.accumulate_grad_batches=0"], ["accumulate_grad_batches"]),
         (["optimizer.lr=-1"], ["optimizer", "-1"]),
         (["num_samples=-1"], ["num_samples", "-1"]),
     ],
     ids=lambda value: value[0].split(" ")[0] if isinstance(value, list) else None,
 )
-def test_nonsense_is_refused_naming_both_sides(composed, settings, monkeypatch, overrides, says):
-    def touched(self, split):
-        pytest.fail("data was touched")
-
-    monkeypatch.setattr("diffusion_text.data.text_files.TextFiles.lines", touched)
+def test_nonsense_is_refused_naming_both_sides(composed, settings, no_data, overrides, says):
     with pytest.raises(UserError) as refusal:
         compose_training(composed(*settings, *overrides))
     message = str(refusal.value)
     assert "\n" not in message
     assert not [part for part in says if part not in message], message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["text_space=embedding"], "text_space=embedding and route=diffusion_lm go together: model=diffusion_lm"),
+        (["model=diffusion_lm", "text_space=bart_mini"], "text_space=embedding and route=diffusion_lm go together"),
+        (["model=diffusion_lm", "~tokenizer"], "text_space=embedding needs tokens: choose tokenizer=bpe"),
+        (["tokenizer=bpe"], "a BART brings its own tokenizer: leave out tokenizer="),
+        (["model=text_autoencoder", "tokenizer=bpe"], "a BART brings its own tokenizer: leave out tokenizer="),
+        (["prediction=logits"], "prediction=logits needs learned embeddings: use model=diffusion_lm"),
+        (["loss=cross_entropy"], "prediction=logits and loss=cross_entropy go together"),
+        (
+            ["model=diffusion_lm", "prediction=logits", "loss=mse"],
+            "prediction=logits and loss=cross_entropy go together",
+        ),
+        (["model=diffusion_lm", "text_space.rounding=nearset"], "text_space: text_space.rounding must be one of"),
+        (["model=diffusion_lm", "route.self_conditioning=-1"], "route.self_conditioning is a share"),
+        (["model=diffusion_lm", "callbacks.collapse.action=ring"], "callbacks.collapse.action must be warn or stop"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_parts_of_different_routes_are_refused_naming_what_goes_together(composed, settings, no_data, overrides, says):
+    with pytest.raises(UserError, match=rf"^[^\n]*{re.escape(says)}[^\n]*$"):
+        compose_training(composed(*settings[2:], *overrides))
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("route.x_0_time=1.5", r"route: route\.x_0_time .*1\.5"),
+        ("route.rounding_of=noisy", r"route: route\.rounding_of .*noisy"),
+        ("text_space.pretrained_embeddings=/nowhere", r"text_space\.pretrained_embeddings=/nowhere is not"),
+    ],
+)
+def test_a_wrong_value_of_the_embedding_route_is_one_line(composed, settings, override, says):
+    small = ["model=diffusion_lm", "model.depth=1", "tokenizer=characters", *settings[2:]]
+    with pytest.raises(UserError, match=rf"^{says}[^\n]*$"):
+        compose_training(composed(*small, override))
 
 
 @pytest.mark.parametrize("choice", ["trainer=gpu", "trainer.accelerator=cuda", "precision=fp16"])
@@ -203,14 +257,18 @@ def test_a_wrong_value_is_one_line(sampled, checkpoint, override, says):
         sampled(checkpoint(), override)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_runs_and_leaves_a_file_each_time(sampled, checkpoint, local, task):
-    file = checkpoint()
-    cache = next(override for override in local if override.startswith("cache_dir"))
+@pytest.mark.parametrize(
+    ("route", "task"),
+    [(route, task) for route in ("latent", "embedding") for task in TASKS if (route, task) != ("latent", "infill")],
+)
+def test_every_task_runs_and_leaves_a_file_each_time(sampled, checkpoint, lm_checkpoint, local, route, task):
+    file = checkpoint() if route == "latent" else lm_checkpoint
+    overrides = [f"task={task}", "num_samples=2", "sampler.num_steps=2", local[-1]]
+    overrides += ["text='apple _ sto'"] if task == "infill" else []
     samples = file.parents[1] / "samples"
     counts = []
     for _ in range(2):
-        run, session = sampled(file, cache, f"task={task}", "num_samples=2", "sampler.num_steps=2")
+        run, session = sampled(file, *overrides)
         run(session)
         counts.append(len(list(samples.iterdir())))
     assert counts[0] > 0

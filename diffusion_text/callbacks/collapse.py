@@ -60,7 +60,10 @@ class CollapseMonitor(Callback):
         quality, rms = self.look(trainer, pl_module, batch)
         figures = {f"quality/{name}": value for name, value in quality.figures.items()}
         real = {f"quality/real/{name}": value for name, value in self.real.figures.items()}
-        pl_module.log_dict(figures | real | {"quality/rms": rms}, rank_zero_only=True)
+        figures |= real | {"quality/rms": rms}
+        pl_module.log_dict(figures, logger=False, rank_zero_only=True)  # for callbacks that monitor them
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step)  # once; Lightning would repeat them at every step that is logged
         if step < self.warm_up * trainer.estimated_stepping_batches:
             return
         alarms = collapse_alarms(quality.figures, self.real.figures, quality.most_frequent, rms)

@@ -24,6 +24,7 @@ TokensOf = Int[Tensor, "batch tokens"]
 INSENSITIVE = 1e-4  # relative change of the output below which the network does not see what was changed
 AFFORDABLE = 2.5e10  # texts times parameters that a CPU takes through a network in seconds
 NARROW = 0.99  # bound on the cosine similarity of noise below which an output is called narrow
+ACROSS = (0.1, 0.3, 0.5, 0.7, 0.9)  # times at which x_t is looked at
 AMPLIFIED = 100  # magnification of an error at t = 1 above which sampling needs a bound on x_0
 
 
@@ -107,7 +108,7 @@ def readable_share(x_0: Latents, tokens: TokensOf, real: Mask, schedule: NoiseSc
     ids = grouped[real].unique(dim=0, return_inverse=True)[1][:512]
     clean = x_0[real][:512]
     shares = []
-    for t in (0.1, 0.3, 0.5, 0.7, 0.9):
+    for t in ACROSS:
         alpha, sigma = (per_text(x).squeeze(-1).to(clean) for x in schedule.alpha_sigma(torch.tensor(t)))
         noisy = clean * alpha + sigma * torch.randn_like(clean)
         nearest = torch.cdist(noisy / alpha, clean).argmin(1)
@@ -162,6 +163,15 @@ def padding_leak(denoiser: Denoise, x_t: Latents, mask: Mask) -> Check:
     measured = f"{1 - mask.float().mean():.0%} padding, leaks {change:.1%}"
     advice = "padding changes the output on real tokens: the denoiser ignores its mask"
     return judge("padding", measured, change > 0.1, change > 1e-3, advice)
+
+
+def loss_without_context(loss: float, in_table_units: bool) -> Check:
+    """The loss, averaged over t, of the best predictor that sees no other position: training has to get below it.
+
+    `in_table_units`: the loss is an error in or about rows of a learned table, which their scale alone can make small.
+    """
+    advice = "such a loss is no learning: x_0 is too small against the noise; text_space.normalise=true or .std=1"
+    return judge("loss without context", f"{loss:.3g}", False, in_table_units and loss < 0.1, advice)
 
 
 def gradient_reach(parameters: dict[str, Tensor | None]) -> Check:

@@ -7,6 +7,8 @@
                      ε̂   = Q·diag(sigma / (alpha²·λ + sigma²))·Qᵀ·(x_t − alpha·μ)       (Wiener filter)
 (3) rank bound   an output of rank c in d dimensions has cosine similarity and magnitude ratio of at most √(c/d)
                  with isotropic noise: a projection of it is the best it can be
+(4) token posterior  of a position by itself, for embeddings E, by Bayes' rule:
+                     log p(w | x_t) = log p(w) + (alpha·⟨x_t, E[w]⟩ − alpha²·‖E[w]‖²/2) / sigma² + constant
 """
 
 import math
@@ -18,6 +20,11 @@ from torch import Tensor, nn
 
 from diffusion_text.diffusion.gaussian import Level
 from diffusion_text.shapes import Latents
+
+
+Table = Float[Tensor, "vocabulary dim"]
+Shares = Float[Tensor, "vocabulary"]
+SIGMA_FLOOR = 0.01
 
 
 class Estimate(NamedTuple):
@@ -59,6 +66,22 @@ class LinearPredictor(nn.Module):
             noise=(directions * sigma) @ self.eigenvectors.T,
             x_0=(directions * alpha * self.eigenvalues) @ self.eigenvectors.T + self.mean,
         )
+
+
+def moments(table: Table, shares: Shares) -> tuple[Float[Tensor, "dim"], Float[Tensor, "dim dim"]]:
+    """Mean and covariance of embeddings whose tokens have these `shares` of the text, in float64."""
+    table, shares = table.double(), shares.double()
+    mean = shares @ table
+    centred = table - mean
+    return mean, centred.T @ (shares.unsqueeze(-1) * centred)
+
+
+def token_posterior(
+    x_t: Latents, table: Table, shares: Shares, alpha: Level, sigma: Level
+) -> Float[Tensor, "batch length vocabulary"]:
+    """Equation (4) without the constant, for tokens of these `shares`; sigma is taken to be SIGMA_FLOOR at least."""
+    likelihood = alpha * (x_t @ table.T) - alpha**2 * table.square().sum(-1) / 2
+    return shares.log().to(x_t) + likelihood / sigma.clamp(min=SIGMA_FLOOR) ** 2
 
 
 def rank_bound(rank: int, dim: int) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffusion_text.diffusion.gaussian import noise_from, per_text, posterior
 from diffusion_text.diffusion.schedules import NoiseSchedule
+from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.shapes import Latents
 
 PredictX0 = Callable[[Latents, Tensor, Latents | None], Latents]
@@ -39,37 +40,55 @@ class Sampler(ABC):
     `clip` bounds every element of x̂_0, in standard deviations of the data; null leaves it unbounded, and then
     epsilon-prediction blows up at the first step, where x̂_0 is an error divided by a tiny alpha.
 
-    `spacing` says in what the steps are even: `angle`, arccos(alpha), which suits every schedule, or `time`, as
-    published; on the sqrt schedule even times leap over most of the signal in the last step (50 DDIM steps then
-    leave a standard deviation of 0.39 where 0.5 is right, against 0.48).
+    `spacing` says in what the steps are even: `angle`, arccos(alpha), which suits every schedule; `training`, the
+    times that training drew; or `time`, as published; on the sqrt schedule even times leap over most of the signal in
+    the last step (50 DDIM steps then leave a standard deviation of 0.39 where 0.5 is right, against 0.48).
 
     `snap`: from this time on x̂_0 is to be the nearest x_0 that is a text, where the text space has such a thing; the
     clamping trick (Li et al. 2022, §4.3). 0: never, 1: from the start.
+
+    `score_temperature`: with prediction=logits, below 1 sharpens the distribution over tokens whose mean is x̂_0
+    (Dieleman et al. 2022, §3.2).
     """
 
-    def __init__(self, num_steps: int = 50, clip: float | None = 8.0, spacing: str = "angle", snap: float = 0.0):
+    def __init__(
+        self,
+        num_steps: int = 50,
+        clip: float | None = 8.0,
+        spacing: str = "angle",
+        snap: float = 0.0,
+        score_temperature: float = 1.0,
+    ):
         if num_steps < 1:
             raise ValueError(f"a sampler needs at least one step, not {num_steps}")
         if clip is not None and clip <= 0:
             raise ValueError(f"clip must be above 0 or null, not {clip}")
-        if spacing not in ("angle", "time"):
-            raise ValueError(f"spacing must be angle or time, not {spacing}")
+        if spacing not in ("angle", "training", "time"):
+            raise ValueError(f"spacing must be angle, training or time, not {spacing}")
         if not 0 <= snap <= 1:
             raise ValueError(f"snap must lie in [0, 1], not {snap}")
-        self.num_steps, self.clip, self.spacing, self.snap = num_steps, clip, spacing, snap
+        if score_temperature <= 0:
+            raise ValueError(f"score_temperature must be above 0, not {score_temperature}")
+        self.num_steps, self.clip, self.spacing = num_steps, clip, spacing
+        self.snap, self.score_temperature = snap, score_temperature
 
     @property
     def nfe(self) -> int:
         """Network evaluations that one sample costs."""
         return self.num_steps
 
-    def times(self, schedule: NoiseSchedule, start: float = 1.0) -> Float[Tensor, "visited"]:
-        """The times that a reverse run visits, from `start` down to 0 (float64)."""
+    def times(
+        self, schedule: NoiseSchedule, start: float = 1.0, drawn: TimeSampling | None = None
+    ) -> Float[Tensor, "visited"]:
+        """The times that a reverse run visits, from `start` down to 0 (float64); training has `drawn` such times."""
         times = torch.linspace(start, 0.0, self.num_steps + 1, dtype=torch.float64)
         if self.spacing == "angle":
             first, last = schedule.alpha_sigma(times[[0, -1]])[0].arccos().tolist()
             angles = torch.linspace(first, last, self.num_steps + 1, dtype=torch.float64)
             times[1:-1] = schedule.time_at(angles.cos())[1:-1]
+        elif self.spacing == "training" and drawn is not None:
+            shares = torch.linspace(drawn.share_below(start), 0.0, self.num_steps + 1, dtype=torch.float64)
+            times[1:-1] = drawn.quantile(shares)[1:-1]
         return times
 
     @abstractmethod
@@ -91,10 +110,11 @@ class Sampler(ABC):
         schedule: NoiseSchedule,
         generator: torch.Generator,
         start: float = 1.0,
+        drawn: TimeSampling | None = None,
     ) -> Iterator[ReverseStep]:
         """Walk from `x_t` at time `start` to 0; each network evaluation is yielded, the last `x_s` is the sample."""
         x_0 = None
-        times = self.times(schedule, start)
+        times = self.times(schedule, start, drawn)
 
         def clipped(x: Latents, time: Tensor) -> Latents:
             nonlocal x_0

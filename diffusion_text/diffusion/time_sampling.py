@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffusion_text.shapes import PerText, Times
@@ -22,6 +23,19 @@ class TimeSampling(ABC):
     def __call__(self, num_texts: int, device: torch.device | None = None) -> Times:
         """One time for each text, from torch's global generator."""
 
+    @abstractmethod
+    def quantile(self, shares: Float[Tensor, "*shares"]) -> Float[Tensor, "*shares"]:
+        """The time below which each share of the draws lies, shares and times in [0, 1]."""
+
+    def share_below(self, time: float) -> float:
+        """The share of the draws that lie below a time; by bisection."""
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            below = bool(self.quantile(torch.tensor(middle, dtype=torch.float64)) < time)
+            low, high = (middle, high) if below else (low, middle)
+        return high
+
     def observe(self, t: Times, losses: PerText) -> None:  # noqa: B027
         """Learn what each text's loss at its time was."""
 
@@ -32,6 +46,9 @@ class UniformTimes(TimeSampling):
     def __call__(self, num_texts, device=None):
         return torch.rand(num_texts, device=device)
 
+    def quantile(self, shares):
+        return shares
+
 
 class StratifiedTimes(TimeSampling):
     """Equation (2): each batch covers all times evenly, which lowers the loss's variance."""
@@ -39,6 +56,9 @@ class StratifiedTimes(TimeSampling):
     def __call__(self, num_texts, device=None):
         offsets = torch.randperm(num_texts, device=device)
         return ((offsets + torch.rand(1, device=device)) / num_texts) % 1
+
+    def quantile(self, shares):
+        return shares
 
 
 class LogitNormalTimes(TimeSampling):
@@ -51,6 +71,9 @@ class LogitNormalTimes(TimeSampling):
 
     def __call__(self, num_texts, device=None):
         return torch.sigmoid(self.mean + self.std * torch.randn(num_texts, device=device))
+
+    def quantile(self, shares):
+        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(shares))
 
 
 class AdaptiveTimes(nn.Module, TimeSampling):
@@ -72,11 +95,13 @@ class AdaptiveTimes(nn.Module, TimeSampling):
         self.register_buffer("losses", torch.full((num_bins,), torch.nan))
 
     def forward(self, num_texts, device=None):
-        cumulative = F.pad(self.density().cumsum(0), (1, 0))
-        even = StratifiedTimes()(num_texts, device).to(cumulative)
-        bins = torch.searchsorted(cumulative[1:-1], even, right=True)
+        return self.quantile(StratifiedTimes()(num_texts, device))
+
+    def quantile(self, shares):
+        cumulative = F.pad(self.density().cumsum(0), (1, 0)).to(shares)
+        bins = torch.searchsorted(cumulative[1:-1], shares, right=True)
         below, above = cumulative[bins], cumulative[bins + 1]
-        return (bins + (even - below) / (above - below)) / len(self.losses)
+        return ((bins + (shares - below) / (above - below)) / len(self.losses)).clamp(0, 1)
 
     @torch.no_grad()
     def observe(self, t, losses):
@@ -88,8 +113,8 @@ class AdaptiveTimes(nn.Module, TimeSampling):
 
     def density(self) -> Tensor:
         """The share of the times that is drawn from each bin `(num_bins,)`."""
-        neighbours = F.pad(self.losses[None], (1, 1), mode="replicate")[0]
-        slopes = (neighbours[2:] - neighbours[:-2]).abs()
+        (slopes,) = torch.gradient(self.losses)
+        slopes = slopes.abs()
         total = slopes.sum()
         even = torch.full_like(slopes, 1 / len(slopes))
         return torch.where(total > 0, torch.lerp(slopes / total, even, self.uniform), even)

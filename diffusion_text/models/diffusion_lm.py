@@ -4,8 +4,8 @@
 (2) loss = L(output, target) + rounding_weight·CE(rounding(x), w) + prior_weight·‖alpha(1)·x_0‖²
     below t_0 the target is E[w] instead of x_0; x is x_0, or the network's estimate of it    Li et al. 2022, eq. 2
 (3) prediction=logits: loss = CE(output, w)                                        Dieleman et al. 2022, §3.1
-    with log p(w) + (alpha·⟨x_t, E[w]⟩ − alpha²·‖E[w]‖²/2) / sigma², what x_t says without context, added to the
-    output by `linear_path` (Bayes' rule)
+    with log p(w | x_t), what x_t says without context, added to the output by `linear_path`: equation (4) of
+    diagnostics/references.py
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diffusion_text.diagnostics.embeddings import embedding_health
+from diffusion_text.diagnostics.references import moments, token_posterior
 from diffusion_text.diffusion.gaussian import Level, noise_from
 from diffusion_text.diffusion.losses import CrossEntropyLoss, mean_over_real
 from diffusion_text.diffusion.predictions import LogitsPrediction
@@ -21,11 +23,10 @@ from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Latents
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, Logits
 
-SIGMA_FLOOR = 0.01
-
 
 class DiffusionLM(TextDiffusion):
-    """Embedding, rounding and denoiser are trained together: equation (2), or (3) with prediction=logits.
+    """Embedding, rounding and denoiser are trained together: equation (2), or (3) with prediction=logits. A rounding
+    that is not learned has no loss.
 
     `rounding_of`: clean x_0, as the original, which any scale of the table satisfies, or `predicted` x_0.
     `rounding_weight` goes to `rounding_weight_end` in a straight line over training, if that is given; validation
@@ -84,11 +85,7 @@ class DiffusionLM(TextDiffusion):
     @torch.no_grad()
     def follow_table(self) -> None:
         """The best linear predictor is that of the table as it is now, weighted by token frequency."""
-        table = self.text_space.embedding.table.double()
-        share = self.token_shares.to(table)
-        mean = share @ table
-        centred = table - mean
-        self.linear.set_moments(mean, centred.T @ (share.unsqueeze(-1) * centred))
+        self.linear.set_moments(*moments(self.text_space.embedding.table, self.token_shares))
 
     @property
     def token_shares(self) -> Tensor:
@@ -121,9 +118,7 @@ class DiffusionLM(TextDiffusion):
 
     def bayes(self, x_t: Latents, alpha: Level, sigma: Level) -> Logits:
         """log p(w | x_t) of each position by itself, up to a constant: Bayes' rule in equation (3)."""
-        table = self.text_space.embedding.table
-        likelihood = alpha * (x_t @ table.T) - alpha**2 * table.square().sum(-1) / 2
-        return self.token_shares.log().to(x_t) + likelihood / sigma.clamp(min=SIGMA_FLOOR) ** 2
+        return token_posterior(x_t, self.text_space.embedding.table, self.token_shares, alpha, sigma)
 
     # ---- what is minimised
 
@@ -138,17 +133,18 @@ class DiffusionLM(TextDiffusion):
             x_0 = torch.where((noisy.t <= self.x_0_time)[:, None, None], clean, x_0)
             noise = noise_from(noisy.x_t, x_0, noisy.alpha, noisy.sigma)
         target = self.prediction.target(x_0, noise, noisy.alpha, noisy.sigma)
-        rounded = noisy.x_0
-        if self.rounding_of == "predicted":
-            rounded = self.prediction.to_x0(output, noisy.x_t, noisy.alpha, noisy.sigma)
         end, _ = self.schedule.alpha_sigma(torch.ones(()))
         parts = {
             "diffusion": weights * self.loss(output, target, mask),
-            "rounding": self.cross_entropy(self.text_space.logits(rounded), tokens, mask),
             "prior": mean_over_real((end.to(x_0) * noisy.x_0) ** 2, mask),
         }
-        weighted = self.current_rounding_weight * parts["rounding"] + self.prior_weight * parts["prior"]
-        return {"loss": parts["diffusion"] + weighted} | parts
+        loss = parts["diffusion"] + self.prior_weight * parts["prior"]
+        if self.text_space.rounding == "learned":
+            predicted = self.rounding_of == "predicted"
+            x = self.prediction.to_x0(output, noisy.x_t, noisy.alpha, noisy.sigma) if predicted else noisy.x_0
+            parts["rounding"] = self.cross_entropy(self.text_space.logits(x), tokens, mask)
+            loss = loss + self.current_rounding_weight * parts["rounding"]
+        return {"loss": loss} | parts
 
     @property
     def current_rounding_weight(self) -> float:
@@ -167,6 +163,8 @@ class DiffusionLM(TextDiffusion):
 
     def on_validation_epoch_start(self):
         self.follow_table()
+        health = embedding_health(self.text_space.embedding.table, self.token_shares, self.schedule)
+        self.log_dict({f"embedding/{name}": value for name, value in health.items()})
 
     def on_test_epoch_start(self):
         self.follow_table()

@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_text.diagnostics.preflight import (
+    ACROSS,
     Check,
     first_step,
     gradient_reach,
     kept_statistics,
     latent_scale,
+    loss_without_context,
     output_rank,
     padding_in_loss,
     padding_leak,
@@ -24,8 +26,10 @@ from diffusion_text.diagnostics.preflight import (
     standardisation,
     time_sensitivity,
 )
+from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.metrics.reconstruction import token_accuracy
+from diffusion_text.shapes import Latents, Mask
 
 if TYPE_CHECKING:
     from diffusion_text.models.text_diffusion import TextDiffusion
@@ -60,6 +64,7 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
     noisy = model.noised(x_0, torch.randn_like(x_0), half, mask)
     output = model.output(noisy.x_t, half, mask)
     model.losses(batch, noisy, output)["loss"].mean().backward()
+    in_table_units = not (space.encodes_ahead or isinstance(model.prediction, LogitsPrediction))
     gradients = {name: parameter.grad for name, parameter in denoiser.named_parameters()}
     return [
         round_trip(token_accuracy(decoded, tokens[:, :DECODED], token_mask[:, :DECODED]), not space.encodes_ahead),
@@ -74,5 +79,17 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
         padding_leak(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         padding_in_loss(lambda changed: model.losses(batch, noisy, changed)["loss"].mean(), output, real),
         gradient_reach(gradients),
+        loss_without_context(context_free_loss(model, batch, x_0, mask), in_table_units),
         first_step(float(model.prediction.x0_per_output(*model.levels(last))[0]), sampler.clip),
     ]
+
+
+@torch.no_grad()
+def context_free_loss(model: TextDiffusion, batch: dict[str, Tensor], x_0: Latents, mask: Mask) -> float:
+    """The diffusion loss of what each position of x_t says by itself, averaged over texts and times."""
+    losses = []
+    for t in ACROSS:
+        noisy = model.noised(x_0, torch.randn_like(x_0), x_0.new_full((len(x_0),), t), mask)
+        parts = model.losses(batch, noisy, model.without_context(noisy.x_t, noisy.alpha, noisy.sigma))
+        losses.append(parts.get("diffusion", parts["loss"]).mean())
+    return float(torch.stack(losses).mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
 from diffusion_text.data.base import pad
@@ -29,8 +30,8 @@ class Judge:
     def __init__(self, splits: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase):
         self.splits, self.pad_token_id = splits, tokenizer.pad_token_id
         self.special = torch.tensor(tokenizer.all_special_ids)
-        rows = (row["tokens"] for row in splits["train"].with_format("torch"))
-        texts = [tokens[~torch.isin(tokens, self.special)].numpy() for tokens in rows]
+        special, batches = tokenizer.all_special_ids, splits["train"].with_format("numpy").iter(1000)
+        texts = [tokens[~np.isin(tokens, special)] for batch in batches for tokens in batch["tokens"]]
         self.reference = QualityReference(texts, written(tokenizer))
 
     def __call__(self, tokens: Tokens) -> Quality:
@@ -45,3 +46,10 @@ class Judge:
         texts = self.splits[split]
         chosen = torch.linspace(0, len(texts) - 1, min(count, len(texts))).long().tolist()
         return self(pad(list(texts.with_format("torch").select(chosen)["tokens"]), self.pad_token_id)[0])
+
+    def unigrams(self, like: Tokens, seed: int) -> Tokens:
+        """Tokens drawn one by one from the training split's, where `like` has any that are not special."""
+        generator = torch.Generator().manual_seed(seed)
+        shares = self.reference.log_unigram.exp()
+        drawn = torch.multinomial(shares, like.numel(), True, generator=generator).view(like.shape)
+        return like.cpu().where(torch.isin(like.cpu(), self.special), drawn)

@@ -29,7 +29,7 @@ from diffusion_text.text_spaces import bart_autoencoder
 from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder, Bottleneck, pretrained_shape
 from diffusion_text.text_spaces.base import TextSpace
-from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding
+from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding, check_rounding
 
 if TYPE_CHECKING:
     from transformers import BartForConditionalGeneration, PreTrainedTokenizerBase
@@ -254,6 +254,7 @@ class LearnedSpace(SpaceRecipe):
     ):
         if dim < 1 or (std is not None and std <= 0):
             raise ValueError(f"text_space.dim must be at least 1 and text_space.std above 0, not {dim} and {std}")
+        check_rounding(rounding)
         self.tokenizer, self.dim, self.pretrained_embeddings = tokenizer, dim, pretrained_embeddings
         self.embedding: dict[str, Any] = {"std": std, "normalise": normalise}
         self.reading: dict[str, Any] = {"rounding": rounding, "tied": tied}

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from diffusion_text.denoisers.base import Denoiser
@@ -14,10 +16,11 @@ from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diagnostics.references import Estimate, LinearPredictor, do_nothing, rank_bound
 from diffusion_text.diffusion.gaussian import Level, corrupt, noise_from, per_text
 from diffusion_text.diffusion.losses import Loss, Weighting
-from diffusion_text.diffusion.predictions import EpsilonPrediction, Prediction
+from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
 from diffusion_text.diffusion.samplers import ReverseStep, Sampler, draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
+from diffusion_text.errors import UserError
 from diffusion_text.metrics.noise_prediction import NoisePrediction
 from diffusion_text.models.base import Trained
 from diffusion_text.models.preflight import preflight
@@ -40,19 +43,19 @@ class Noisy(NamedTuple):
     mask: Mask
 
 
-class Known(NamedTuple):
-    """Positions whose x_0 is given."""
+class Given(NamedTuple):
+    """A text of which only the tokens `where` it is True are given, `(length,)` both."""
 
-    x_0: Latents
-    where: Mask
+    tokens: Int[Tensor, length]
+    where: Bool[Tensor, length]
 
 
 class Sampled(NamedTuple):
-    """Samples; the reverse run that led to them had states of at most `peak` root mean square."""
+    """Texts; root mean square of the x_0 that they were decoded from, and the largest on the way there."""
 
-    x_0: Latents
-    mask: Mask
-    peak: float
+    tokens: Tokens
+    rms: float
+    peak_rms: float
 
 
 class TextDiffusion(Trained):
@@ -119,9 +122,21 @@ class TextDiffusion(Trained):
         linear = self.linear(x_t, alpha, sigma)
         return self.prediction.target(linear.x_0, linear.noise, alpha, sigma)
 
-    def predict_x0(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Latents:
-        """The network's estimate of x_0 at times `t`."""
-        return self.prediction.to_x0(self.output(x_t, t, mask, x_0_previous), x_t, *self.levels(t))
+    def predict_x0(
+        self,
+        x_t: Latents,
+        t: Times,
+        mask: Mask,
+        x_0_previous: Latents | None = None,
+        score_temperature: float = 1.0,
+    ) -> Latents:
+        """The network's estimate of x_0 at times `t`; raises UserError where there are no scores to sharpen."""
+        output = self.output(x_t, t, mask, x_0_previous)
+        if score_temperature != 1:
+            if not isinstance(self.prediction, LogitsPrediction):
+                raise UserError("sampler.score_temperature needs prediction=logits")
+            output = output / score_temperature
+        return self.prediction.to_x0(output, x_t, *self.levels(t))
 
     def levels(self, t: Times) -> tuple[Level, Level]:
         """alpha and sigma at each text's time."""
@@ -241,18 +256,21 @@ class TextDiffusion(Trained):
         mask: Mask,
         generator: torch.Generator,
         start: float = 1.0,
-        known: Known | None = None,
+        given: Given | None = None,
     ) -> Iterator[ReverseStep]:
-        """Denoise `x_t` from time `start` to 0, step by step; x̂_0 is always right where it is `known`."""
+        """Denoise `x_t` from time `start` to 0, step by step; x̂_0 is always right where tokens are `given`."""
 
         @torch.no_grad()
         def predict_x0(x: Latents, t: Times, previous: Latents | None) -> Latents:
-            x_0 = self.predict_x0(x, t, mask, previous if self.self_conditioning else None)
+            x_0 = self.predict_x0(x, t, mask, previous if self.self_conditioning else None, sampler.score_temperature)
             if float(t[0]) <= sampler.snap:
                 x_0 = self.text_space.snap(x_0)
-            return x_0 if known is None else torch.where(known.where.unsqueeze(-1), known.x_0, x_0)
+            if given is None:
+                return x_0
+            known = self.text_space.encode(given.tokens.expand(mask.shape), mask)
+            return torch.where(given.where.unsqueeze(-1), known, x_0)
 
-        return sampler.reverse(x_t, predict_x0, self.schedule, generator, start)
+        return sampler.reverse(x_t, predict_x0, self.schedule, generator, start, self.time_sampling)
 
     def draw_mask(self, num_samples: int, length: int | None, generator: torch.Generator) -> Mask:
         """x_0's mask for lengths from the training split's distribution, or for `length` tokens each."""
@@ -263,21 +281,50 @@ class TextDiffusion(Trained):
         return torch.arange(int(lengths.max())) < lengths[:, None]
 
     @torch.no_grad()
-    def sample(self, sampler: Sampler, num_samples: int, seed: int, length: int | None = None) -> Sampled:
-        """Unconditional samples. The same seed gives the same ones."""
+    def sample(
+        self,
+        sampler: Sampler,
+        num_samples: int,
+        seed: int,
+        length: int | None = None,
+        given: Given | None = None,
+        temperature: float = 0.0,
+        batch_size: int = 64,
+    ) -> Sampled:
+        """Texts, unconditional or around the tokens `given`, `batch_size` at a time; the same arguments give the same.
+
+        A `temperature` above 0 draws the tokens from the rounding's distribution instead of taking the likeliest.
+        """
         generator = torch.Generator().manual_seed(seed)
-        mask = self.draw_mask(num_samples, length, generator).to(self.device)
-        x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generator)
-        peak = 0.0
-        for state in self.reverse(sampler, x_t, mask, generator):
-            x_t = state.x_s
-            peak = max(peak, root_mean_square(x_t, mask))
-        return Sampled(x_t, mask, peak)
+        masks = self.draw_mask(num_samples, length if given is None else len(given.tokens), generator)
+        batches = [self._sample(sampler, m, generator, given, temperature) for m in masks.split(batch_size)]
+        longest = max(batch.tokens.shape[1] for batch in batches)
+        pad_token_id = self.text_space.tokenizer.pad_token_id
+        tokens = [F.pad(b.tokens, (0, longest - b.tokens.shape[1]), value=pad_token_id) for b in batches]
+        rms = sum(batch.rms * len(batch.tokens) for batch in batches) / num_samples
+        return Sampled(torch.cat(tokens), rms, max(batch.peak_rms for batch in batches))
 
     def generate(self, sampler: Sampler, num_samples: int, seed: int, length: int | None = None) -> Tokens:
         """Unconditional samples as token ids `(num_samples, tokens)`."""
-        sampled = self.sample(sampler, num_samples, seed, length)
-        return self.text_space.decode(sampled.x_0, sampled.mask)
+        return self.sample(sampler, num_samples, seed, length).tokens
+
+    def _sample(
+        self, sampler: Sampler, mask: Mask, generator: torch.Generator, given: Given | None, temperature: float
+    ) -> Sampled:
+        """One batch of samples."""
+        mask = mask.to(self.device)
+        x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generator)
+        peak = 0.0
+        for state in self.reverse(sampler, x_t, mask, generator, given=given):
+            x_t = state.x_s
+            peak = max(peak, root_mean_square(x_t, mask))
+        if temperature:
+            tokens = self.text_space.draw(x_t, mask, temperature, generator)
+        else:
+            tokens = self.text_space.decode(x_t, mask)
+        if given is not None:
+            tokens = torch.where(given.where, given.tokens, tokens)
+        return Sampled(tokens, root_mean_square(x_t, mask), peak)
 
 
 def root_mean_square(x: Latents, mask: Mask) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from diffusion_text.data.base import TextDataModule, pad
 from diffusion_text.diffusion.samplers import Sampler
-from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.text_diffusion import Given, Sampled, TextDiffusion
 from diffusion_text.runs import Run
 from diffusion_text.shapes import Mask, Tokens
 
@@ -27,6 +28,8 @@ class Session:
     num_samples: int = 5
     length: int | None = None
     text: str | None = None
+    temperature: float = 0.0
+    batch_size: int = 64
     data: Callable[[], TextDataModule] | None = field(default=None, repr=False)
 
     def texts(self) -> tuple[Tokens, Mask]:
@@ -34,9 +37,24 @@ class Session:
         space = self.model.text_space
         if self.text is not None:
             return self.tokenize([self.text])
-        assert self.data is not None
-        split = self.data().tokens(space.tokenizer)["validation"]
+        split = self.corpus.tokens(space.tokenizer)["validation"]
         return self.padded(list(split[: min(self.num_samples, len(split))]["tokens"]))
+
+    @cached_property
+    def corpus(self) -> TextDataModule:
+        """The corpus that the model was trained on."""
+        assert self.data is not None
+        return self.data()
+
+    def sample(self, given: Given | None = None) -> Sampled:
+        """Texts, unconditional or around what is given."""
+        return self.model.sample(
+            self.sampler, self.num_samples, self.seed, self.length, given, self.temperature, self.batch_size
+        )
+
+    def read(self, sampled: Sampled) -> list[str]:
+        """What was sampled, as text."""
+        return self.model.text_space.to_text(sampled.tokens)
 
     def tokenize(self, texts: list[str]) -> tuple[Tokens, Mask]:
         """Texts as tokens and mask."""
@@ -44,9 +62,8 @@ class Session:
 
     def wrap(self, texts: list[list[int]]) -> tuple[Tokens, Mask]:
         """Token ids as the model's corpus has them, cut at its length, and their mask."""
-        assert self.data is not None
-        corpus, tokenizer = self.data(), self.model.text_space.tokenizer
-        return self.padded([torch.tensor(corpus.wrap(text, tokenizer)) for text in texts])
+        tokenizer = self.model.text_space.tokenizer
+        return self.padded([torch.tensor(self.corpus.wrap(text, tokenizer)) for text in texts])
 
     def padded(self, texts: list[torch.Tensor]) -> tuple[Tokens, Mask]:
         """Token ids of texts as one tensor and its mask, where the model is."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffusion_text.errors import UserError
 from diffusion_text.shapes import Latents, Mask, Tokens
 from diffusion_text.text_spaces.base import TextSpace
 
@@ -49,7 +50,10 @@ class LearnedEmbedding(nn.Module):
         else:
             rows = project(pretrained_embeddings.float(), embed_dim)
             if len(rows) != vocab_size:
-                raise ValueError(f"the pretrained embeddings have {len(rows)} rows and the tokenizer {vocab_size}")
+                raise UserError(
+                    f"text_space.pretrained_embeddings have {len(rows)} rows and the tokenizer {vocab_size} tokens: "
+                    "use the tokenizer that they were trained with"
+                )
             rows = rows if std is None else rows * (std / rows.square().mean().sqrt())
         self.rows, self.normalise = nn.Parameter(rows), normalise
 
@@ -94,8 +98,7 @@ class EmbeddingSpace(TextSpace):
         tied: bool = True,
     ):
         super().__init__()
-        if rounding not in ROUNDINGS:
-            raise ValueError(f"text_space.rounding must be one of {', '.join(ROUNDINGS)}, not {rounding}")
+        check_rounding(rounding)
         self.tokenizer, self.embedding, self.rounding = tokenizer, embedding, rounding
         vocab_size, self.dim = embedding.rows.shape
         if rounding == "learned":
@@ -124,7 +127,7 @@ class EmbeddingSpace(TextSpace):
         probabilities, tokens = self.logits(x_0).softmax(-1).max(-1)
         return self.padded(tokens, mask), probabilities
 
-    def draw(self, x_0: Latents, mask: Mask, temperature: float, generator: torch.Generator) -> Tokens:
+    def draw(self, x_0, mask, temperature, generator):
         """Tokens drawn from the rounding's distribution, sharper at a `temperature` below 1."""
         probabilities = (self.logits(x_0) / temperature).softmax(-1)
         drawn = torch.multinomial(probabilities.flatten(0, 1).cpu(), 1, generator=generator)
@@ -142,6 +145,12 @@ class EmbeddingSpace(TextSpace):
     def unit_scales(self):
         rms = self.embedding.table.detach().square().mean().sqrt()
         return {"raw": torch.ones(self.dim, device=rms.device), "standardised": rms.expand(self.dim)}
+
+
+def check_rounding(rounding: str) -> None:
+    """Refuse a rounding that there is not."""
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"text_space.rounding must be one of {', '.join(ROUNDINGS)}, not {rounding}")
 
 
 def project(rows: Float[Tensor, "vocabulary width"], dim: int) -> Table:

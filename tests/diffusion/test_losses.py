@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from diffusion_text.diffusion.gaussian import corrupt, per_text
 from diffusion_text.diffusion.losses import (
     CosineMagnitudeLoss,
+    CrossEntropyLoss,
     HuberLoss,
     L1Loss,
     MinSNRWeighting,
@@ -104,6 +105,21 @@ def test_without_padding_as_torch_has_it(loss, reference):
     output, target = two_latents()
     expected = torch.stack([reference(one, other) for one, other in zip(output, target, strict=True)])
     assert_close(loss(output, target, torch.ones_like(MASK)), expected)
+
+
+def test_cross_entropy_is_torchs_with_padding_ignored():
+    logits, tokens = torch.randn(3, 5, 7), torch.randint(7, (3, 5))
+    labels = tokens.masked_fill(~MASK, -100)
+    expected = [F.cross_entropy(one, right, ignore_index=-100) for one, right in zip(logits, labels, strict=True)]
+    assert_close(CrossEntropyLoss()(logits, tokens, MASK), torch.stack(expected))
+
+
+def test_cross_entropy_of_padding_is_finite_and_without_gradient():
+    logits = torch.randn(3, 5, 7, requires_grad=True)
+    CrossEntropyLoss()(logits, torch.randint(7, (3, 5)), MASK).sum().backward()
+    assert (logits.grad[~MASK] == 0).all()
+    assert (logits.grad[MASK].abs().sum(-1) > 0).all()
+    assert not CrossEntropyLoss()(logits, torch.randint(7, (3, 5)), torch.zeros_like(MASK)).any()
 
 
 def test_mean_over_real_by_hand():

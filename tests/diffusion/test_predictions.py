@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from diffusion_text.diffusion.gaussian import corrupt, per_text
-from diffusion_text.diffusion.predictions import EpsilonPrediction, VPrediction, X0Prediction
+from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, VPrediction, X0Prediction
 from diffusion_text.diffusion.schedules import CosineSchedule, LinearSchedule
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "golden" / "schedules.json").read_text())
@@ -98,3 +99,28 @@ def test_x_0_is_that_of_diffusers(prediction, index):
     scheduler = diffusers_scheduler(prediction_type=DIFFUSERS_NAMES[type(prediction)], clip_sample=False)
     theirs = scheduler.step(output, index, x_t).pred_original_sample
     assert_close(prediction.to_x0(output, x_t, alpha, sigma), theirs, rtol=1e-9, atol=1e-9)
+
+
+# ---- logits
+
+
+def reading(table):
+    prediction = LogitsPrediction()
+    prediction.embedding = SimpleNamespace(table=table)
+    return prediction
+
+
+def test_x_0_of_logits_is_the_expected_embedding():
+    """Tokens drawn with the probabilities that the logits stand for have this mean embedding."""
+    table, logits = torch.randn(7, 3, dtype=torch.float64), torch.randn(2, 4, 7, dtype=torch.float64)
+    levels = levels_at_angle(0.5)
+    drawn = torch.distributions.Categorical(logits=logits).sample((20_000,))
+    x_0 = reading(table).to_x0(logits, torch.zeros(2, 4, 3, dtype=torch.float64), *levels)
+    assert_close(x_0, table[drawn].mean(0), rtol=0, atol=5 * table.std().item() / 20_000**0.5)
+
+
+def test_logits_that_are_sure_of_a_token_give_its_embedding():
+    table, tokens = torch.randn(7, 3), torch.tensor([[4, 0], [6, 2]])
+    logits = 100 * torch.nn.functional.one_hot(tokens, 7).float()
+    alpha, sigma = (level.float() for level in levels_at_angle(1.5))
+    assert_close(reading(table).to_x0(logits, torch.randn(2, 2, 3), alpha, sigma), table[tokens])

@@ -17,12 +17,14 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributions import Normal
 from torch.testing import assert_close
 
 from diffusion_text.diffusion.gaussian import noise_from, per_text, posterior
 from diffusion_text.diffusion.predictions import EpsilonPrediction, VPrediction, X0Prediction
 from diffusion_text.diffusion.samplers import DDIMSampler, DDPMSampler, Sampler, draw_like, levels
 from diffusion_text.diffusion.schedules import CosineSchedule, LinearSchedule, SqrtSchedule
+from diffusion_text.diffusion.time_sampling import LogitNormalTimes
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "golden" / "samplers.json").read_text())
 DATA_STD = 0.5
@@ -231,12 +233,12 @@ class AdjacentPosterior(Sampler):
 class AdjacentPosteriorOnTheOriginsGrid(AdjacentPosterior):
     """Visits indices linspace(1999, 0, steps) of 2,000, each of which is a step's number less one."""
 
-    def times(self, schedule, start=1.0):
+    def times(self, schedule, start=1.0, drawn=None):
         return origins_grid(self.num_steps)
 
 
 class RightPosteriorOnTheOriginsGrid(DDPMSampler):
-    def times(self, schedule, start=1.0):
+    def times(self, schedule, start=1.0, drawn=None):
         return origins_grid(self.num_steps)
 
 
@@ -379,11 +381,11 @@ def test_each_step_takes_one_evaluation_and_hands_on(sampler_name, num_steps, sc
 
 @given(
     num_steps=st.integers(1, 300),
-    spacing=st.sampled_from(["angle", "time"]),
+    spacing=st.sampled_from(["angle", "training", "time"]),
     start=st.one_of(st.just(1.0), st.floats(0.05, 1)),
 )
 def test_times_fall_from_the_start_to_0(schedule, num_steps, spacing, start):
-    times = DDIMSampler(num_steps, spacing=spacing).times(schedule, start)
+    times = DDIMSampler(num_steps, spacing=spacing).times(schedule, start, LogitNormalTimes())
     assert times.shape == (num_steps + 1,)
     assert times.dtype == torch.float64
     assert times[0] == start
@@ -398,8 +400,27 @@ def test_even_spacing_is_even(schedule):
     assert_close(angles.diff(), angles.diff().mean().expand(20), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("start", [1.0, 0.5])
+def test_spacing_as_in_training_takes_steps_of_as_many_draws_each(start):
+    times = DDIMSampler(20, spacing="training").times(CosineSchedule(), start, LogitNormalTimes(0.5, 1.2))
+    drawn_below = Normal(0.5, 1.2).cdf(times.clamp(1e-12, 1 - 1e-12).logit())
+    assert_close(drawn_below.diff(), (-drawn_below[0] / 20).expand(20), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("sampler_class", [DDPMSampler, DDIMSampler])
-@pytest.mark.parametrize("arguments", [{"num_steps": 0}, {"clip": 0.0}, {"clip": -1.0}, {"spacing": "even"}], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_steps": 0},
+        {"clip": 0.0},
+        {"clip": -1.0},
+        {"spacing": "even"},
+        {"snap": -0.1},
+        {"snap": 1.1},
+        {"score_temperature": 0.0},
+    ],
+    ids=str,
+)
 def test_bad_parameters_are_refused(sampler_class, arguments):
     reason = "at least one step" if "num_steps" in arguments else next(iter(arguments))
     with pytest.raises(ValueError, match=reason):

@@ -6,10 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from diffusion_text.diffusion.time_sampling import LogitNormalTimes, StratifiedTimes, UniformTimes
+from diffusion_text.diffusion.time_sampling import AdaptiveTimes, LogitNormalTimes, StratifiedTimes, UniformTimes
+
+
+def adapted(loss, num_bins=32, uniform=0.1):
+    """Times for a loss that is a known function of t."""
+    sampling = AdaptiveTimes(num_bins, uniform=uniform)
+    centres = (torch.arange(num_bins) + 0.5) / num_bins
+    sampling.observe(centres, loss(centres))
+    return sampling
+
 
 each_sampling = pytest.mark.parametrize(
-    "sampling", [UniformTimes(), StratifiedTimes(), LogitNormalTimes()], ids=lambda s: type(s).__name__
+    "sampling",
+    [UniformTimes(), StratifiedTimes(), LogitNormalTimes(), AdaptiveTimes(), adapted(torch.square)],
+    ids=["uniform", "stratified", "logit_normal", "adaptive", "adapted"],
 )
 
 
@@ -32,6 +43,13 @@ def test_a_seed_fixes_the_times(sampling):
 
     assert_close(draw(1), draw(1), rtol=0, atol=0)
     assert not draw(1).equal(draw(2))
+
+
+@each_sampling
+def test_a_quantile_is_the_time_below_which_that_share_is_drawn(sampling):
+    t, shares = sampling(20_000), torch.tensor([0.0, 0.01, 0.2, 0.5, 0.9, 1.0], dtype=torch.float64)
+    below = (t <= sampling.quantile(shares).unsqueeze(1)).double().mean(1)
+    assert_close(below, shares, rtol=0, atol=2 / 20_000**0.5)  # four standard errors
 
 
 @given(num_texts=st.integers(1, 600), seed=st.integers(0, 2**32 - 1))
@@ -75,3 +93,66 @@ def test_logit_normal_prefers_noise_by_default():
 def test_a_spread_that_is_none_is_refused(std):
     with pytest.raises(ValueError, match="std"):
         LogitNormalTimes(std=std)
+
+
+# ---- adapted to the loss
+
+
+@pytest.mark.parametrize(
+    ("loss", "slope"),
+    [
+        (lambda t: 5 - 3 * t, lambda t: torch.ones_like(t)),
+        (lambda t: 0.1 * t**2, lambda t: 2 * t),
+        (lambda t: torch.sigmoid(12 * t - 6), lambda t: 12 * torch.sigmoid(12 * t - 6) * torch.sigmoid(6 - 12 * t)),
+    ],
+    ids=["line", "square", "sigmoid"],
+)
+def test_times_are_drawn_where_the_loss_changes(loss, slope):
+    centres = (torch.arange(64) + 0.5) / 64
+    density = 64 * adapted(loss, 64, uniform=0.25).density()
+    assert_close(density, 0.75 * slope(centres) + 0.25, rtol=0, atol=0.03)  # the slopes integrate to 1
+
+
+def test_the_draws_have_the_density():
+    sampling = adapted(torch.square)
+    counts = torch.histc(sampling(10_000), len(sampling.losses), 0, 1)
+    assert_close(counts, 10_000 * sampling.density(), rtol=0, atol=1.01)  # stratified: each bin's to within one
+
+
+@given(losses=st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=40), uniform=st.floats(0.01, 1))
+def test_whatever_the_losses_no_time_is_forgotten_or_left_behind(losses, uniform):
+    sampling = adapted(lambda t: torch.tensor(losses), len(losses), uniform)
+    density = sampling.density()
+    assert density.min() >= 0.999 * uniform / len(losses)
+    assert density.sum().item() == pytest.approx(1, abs=1e-5)
+    t = sampling.quantile(torch.linspace(0, 1, 200))
+    assert t[0] == 0
+    assert t[-1] == pytest.approx(1, abs=1e-4)
+    assert (t.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("seen", [[], [0.1, 0.2], [0.1, 0.4, 0.6]])
+def test_until_every_time_was_seen_all_are_alike(seen):
+    sampling = AdaptiveTimes(num_bins=4)
+    sampling.observe(torch.tensor(seen), torch.arange(float(len(seen))))
+    assert_close(sampling.density(), torch.full((4,), 0.25))
+
+
+def test_losses_of_a_time_are_averaged():
+    sampling = AdaptiveTimes(num_bins=2, decay=0.75)
+    sampling.observe(torch.tensor([0.0, 0.2, 1.0]), torch.tensor([2.0, 4.0, 9.0]))
+    assert_close(sampling.losses, torch.tensor([3.0, 9.0]))  # the first time as they are
+    sampling.observe(torch.tensor([0.1]), torch.tensor([7.0]))
+    assert_close(sampling.losses, torch.tensor([4.0, 9.0]))
+
+
+def test_what_was_learned_is_kept():
+    sampling, other = adapted(torch.square), AdaptiveTimes()
+    other.load_state_dict(sampling.state_dict())
+    assert_close(other.density(), sampling.density())
+
+
+@pytest.mark.parametrize("arguments", [{"num_bins": 1}, {"decay": 1.0}, {"decay": -0.1}, {"uniform": 0.0}], ids=str)
+def test_adaptive_settings_that_cannot_be_are_refused(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        AdaptiveTimes(**arguments)

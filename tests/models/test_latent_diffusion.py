@@ -273,7 +273,7 @@ def test_the_same_seed_gives_the_same_text(make_model):
 
 
 def test_lengths_are_drawn_from_the_training_splits(make_model, finals):
-    make_model().generate(DDIMSampler(1), 400, seed=0)
+    make_model().sample(DDIMSampler(1), 400, seed=0, batch_size=400)
     [(x_0, mask)] = finals
     lengths = mask.sum(1)
     assert set(lengths.tolist()) == {5, 9}

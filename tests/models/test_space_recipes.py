@@ -1,10 +1,11 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from diffusion_text.data.text_files import TextFiles
 from diffusion_text.errors import UserError
-from diffusion_text.models.space_recipes import BartMini, BartPretrained, BartVAE
-from diffusion_text.models.tokenizers import train_tokenizer
+from diffusion_text.models.space_recipes import BartMini, BartPretrained, BartVAE, LearnedSpace
+from diffusion_text.models.tokenizers import BytePairTokenizer, train_tokenizer
 
 SMALL = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "max_length": 32, "num_steps": 3}
 
@@ -132,3 +133,55 @@ def test_any_utf_8_survives_the_tokenizer(words_file):
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
     assert len({*tokenizer.all_special_ids} & {*ids}) == 0
     assert sorted(tokenizer.all_special_ids) == [0, 1, 2, 3, 4]
+
+
+# ---- learned embeddings
+
+
+def learned(**settings):
+    return LearnedSpace(**{"tokenizer": BytePairTokenizer(320), "dim": 8} | settings)
+
+
+def test_a_learned_space_has_a_row_for_each_token_of_its_tokenizer(data):
+    space = learned(rounding="cosine", std=0.02, normalise=False).build(data)
+    assert space.embedding.table.shape == (len(space.tokenizer), 8)
+    assert space.embedding.table.std() < 0.03
+    assert space.rounding == "cosine"
+
+
+def test_a_learned_space_comes_back_with_its_tokenizer(data, tmp_path):
+    space = learned().build(data)
+    space.save(tmp_path / "space")
+    again = learned(pretrained_embeddings=str(tmp_path / "gone")).load(tmp_path / "space")
+    assert again.tokenizer.get_vocab() == space.tokenizer.get_vocab()
+    assert again.tokenizer.pad_token_id == space.tokenizer.pad_token_id
+    text = "apple  river\n\nstone"
+    assert again.tokenizer(text).input_ids == space.tokenizer(text).input_ids
+    again.load_state_dict(space.state_dict())
+    assert torch.equal(again.embedding.table, space.embedding.table)
+
+
+def test_a_learned_space_starts_from_the_rows_of_a_file(data, tmp_path):
+    rows = torch.randn(len(BytePairTokenizer(320).build(data)), 8)
+    save_file({"embeddings": rows, "other.weight": torch.zeros(3, 3)}, tmp_path / "rows.safetensors")
+    recipe = learned(pretrained_embeddings=str(tmp_path / "rows.safetensors"), std=None, normalise=False)
+    assert torch.equal(recipe.build(data).embedding.rows, rows)
+
+
+def test_rows_of_another_tokenizer_are_one_line(data, tmp_path):
+    save_file({"embeddings": torch.randn(7, 8)}, tmp_path / "rows.safetensors")
+    with pytest.raises(UserError, match=r"^text_space\.pretrained_embeddings have 7 rows and the tokenizer \d+ "):
+        learned(pretrained_embeddings=str(tmp_path / "rows.safetensors")).build(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"dim": 0}, r"text_space\.dim .* 0"),
+        ({"std": 0.0}, r"text_space\.std .* 0\.0"),
+        ({"rounding": "nearset"}, r"text_space\.rounding .* nearset"),
+    ],
+)
+def test_learned_settings_that_cannot_be_are_refused_before_data_is_touched(change, says):
+    with pytest.raises(ValueError, match=says):
+        learned(**change)

@@ -68,7 +68,7 @@ def test_narrower_pretrained_rows_keep_their_geometry_exactly():
 
 
 def test_pretrained_rows_of_another_vocabulary_are_refused():
-    with pytest.raises(ValueError, match=f"have 7 rows and the tokenizer {VOCABULARY}"):
+    with pytest.raises(ValueError, match=f"have 7 rows and the tokenizer {VOCABULARY} tokens: use"):
         LearnedEmbedding(VOCABULARY, DIM, torch.randn(7, DIM))
 
 
