@@ -47,6 +47,7 @@ class CollapseMonitor(Callback):
         self.every_n_steps, self.num_samples, self.seed = every_n_steps, num_samples, seed
         self.warm_up, self.patience, self.action = warm_up, patience, action
         self.in_a_row: dict[str, int] = {}
+        self.looked_at = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -55,8 +56,17 @@ class CollapseMonitor(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: TextDiffusion, outputs, batch, batch_idx) -> None:  # type: ignore[override]
         step = trainer.global_step
-        if step % self.every_n_steps or not trainer.is_global_zero:
+        if step % self.every_n_steps or step == self.looked_at:  # several batches make a step when they accumulate
             return
+        self.looked_at = step
+        if trainer.is_global_zero:
+            self.check(trainer, pl_module, batch)
+        if self.action == "stop":  # all processes, or none
+            trainer.should_stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
+
+    def check(self, trainer: Trainer, pl_module: TextDiffusion, batch: dict[str, torch.Tensor]) -> None:
+        """Log what is sampled now, and raise the alarms that it gives cause for."""
+        step = trainer.global_step
         quality, rms = self.look(trainer, pl_module, batch)
         figures = {f"quality/{name}": value for name, value in quality.figures.items()}
         real = {f"quality/real/{name}": value for name, value in self.real.figures.items()}
@@ -92,7 +102,7 @@ class CollapseMonitor(Callback):
             trainer.should_stop = True
 
     def state_dict(self):
-        return {"in_a_row": self.in_a_row}
+        return {"in_a_row": self.in_a_row, "looked_at": self.looked_at}
 
     def load_state_dict(self, state_dict):
-        self.in_a_row = state_dict["in_a_row"]
+        self.in_a_row, self.looked_at = state_dict["in_a_row"], state_dict["looked_at"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 OFTEN = 2.5  # times real text's share of the most frequent token
@@ -29,6 +30,9 @@ def collapse_alarms(quality: dict[str, float], real: dict[str, float], most_freq
         cause = "embeddings of this size meet the loss without being learned: text_space.normalise=true"
         alarms.append(Alarm("collapse/scale", f"x_0 has RMS {rms:.3g} where noise has 1", cause))
     share, kl = quality["top_share"], quality["unigram_kl"]
+    if math.isnan(share):
+        cause = "the network outputs what no text has: prediction=logits text_space.normalise=true"
+        alarms.append(Alarm("collapse/special", "every token is a special one", cause))
     if share > OFTEN * real["top_share"] or kl > real["unigram_kl"] + FAR:
         measured = (
             f"{most_frequent!r} is {share:.0%} of the tokens (real text's most frequent: {real['top_share']:.0%}), "

@@ -3,7 +3,7 @@
 (1) rms             √(Σ_w p(w)·‖E[w]‖² / dim); unit noise has 1
 (2) norms           ‖E[w]‖ / √dim: smallest, median and largest, and Pearson's correlation with log p(w)
 (3) margin          Σ_w p(w)·min_{v≠w} ‖E[w] − E[v]‖ / 2, in units of sigma/alpha at t = 0.5
-(4) effective rank  exp(−Σ_i q_i·log q_i), q the eigenvalues' shares of the covariance         Roy & Vetterli 2007, eq. 3
+(4) effective rank  exp(−Σ_i q_i·log q_i), q the eigenvalues' shares of the covariance       Roy & Vetterli 2007, eq. 3
 (5) decodable       P(argmax_v log p(v | x_t) = w), in the middle of each tenth of t
 """
 
@@ -18,7 +18,7 @@ from diffusion_text.diffusion.schedules import NoiseSchedule
 
 NEIGHBOURS = 4096  # rows whose distances from each other are affordable
 DRAWS = 512
-AT_ONCE = 16  # draws whose posteriors are in memory together
+AT_ONCE = 8  # draws whose posteriors are in memory together
 STEADY = 1e-3  # relative spread below which a quantity does not vary
 
 
@@ -71,5 +71,6 @@ def decodable(table: Table, shares: Shares, schedule: NoiseSchedule) -> Float[Te
     alpha, sigma = map(per_text, schedule.alpha_sigma((torch.arange(10, device=table.device) + 0.5) / 10))
     x_0 = table[tokens].expand(10, -1, -1)
     x_t = corrupt(x_0, draw_like(x_0, generator), alpha, sigma)
-    read = [token_posterior(x, table, shares, alpha, sigma).argmax(-1) for x in x_t.split(AT_ONCE, dim=1)]
-    return (torch.cat(read, dim=1) == tokens).float().mean(1)
+    parts = [x.contiguous() for x in x_t.split(AT_ONCE, dim=1)]  # one product with the table, not one for each time
+    read = torch.cat([token_posterior(x, table, shares, alpha, sigma).argmax(-1) for x in parts], dim=1)
+    return (read == tokens).float().mean(1)

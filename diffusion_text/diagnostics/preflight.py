@@ -165,13 +165,16 @@ def padding_leak(denoiser: Denoise, x_t: Latents, mask: Mask) -> Check:
     return judge("padding", measured, change > 0.1, change > 1e-3, advice)
 
 
-def loss_without_context(loss: float, in_table_units: bool) -> Check:
-    """The loss, averaged over t, of the best predictor that sees no other position: training has to get below it.
+def loss_without_context(loss: float, of_rows: bool) -> Check:
+    """The diffusion loss, averaged over t, of the best predictor that sees no other position.
 
-    `in_table_units`: the loss is an error in or about rows of a learned table, which their scale alone can make small.
+    `of_rows`: it is an error in units of a learned table, which can be small without anything having been learned.
     """
-    advice = "such a loss is no learning: x_0 is too small against the noise; text_space.normalise=true or .std=1"
-    return judge("loss without context", f"{loss:.3g}", False, in_table_units and loss < 0.1, advice)
+    advice = (
+        "such a loss is no learning: x_0 is too small against the noise (text_space.normalise=true or "
+        "text_space.std=1), or fills few of its dimensions (a smaller text_space.dim)"
+    )
+    return judge("loss without context", f"{loss:.3g}", False, of_rows and loss < 0.1, advice)
 
 
 def gradient_reach(parameters: dict[str, Tensor | None]) -> Check:
@@ -188,6 +191,15 @@ def round_trip(share: float, untrained: bool) -> Check:
     advice = "the text space does not give its own texts back: pretrain it longer, or check tokenizer and statistics"
     measured = f"{share:.1%} of tokens" + (", untrained" if untrained else "")
     return judge("encode → decode", measured, share < 0.3 and not untrained, share < 0.8 and not untrained, advice)
+
+
+def rounding_share(rounded: float, nearest: float) -> Check:
+    """Shares of the tokens at t = 0.3 that the space's rounding reads, and the nearest neighbour."""
+    advice = (
+        "the angle to an embedding does not see its length: text_space.normalise=true, or text_space.rounding=nearest"
+    )
+    measured = f"{rounded:.1%} at t = 0.3, nearest {nearest:.1%}"
+    return judge("rounding of noisy x_0", measured, rounded < 0.9 * nearest, rounded < 0.98 * nearest, advice)
 
 
 def snap_space(snapped: Latents, x_0: Latents, mask: Mask) -> Check:

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from diffusion_text.diffusion.gaussian import Level
 from diffusion_text.shapes import Latents
 
-
 Table = Float[Tensor, "vocabulary dim"]
 Shares = Float[Tensor, "vocabulary"]
 SIGMA_FLOOR = 0.01

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from diffusion_text.diagnostics.embeddings import embedding_health
+from diffusion_text.diagnostics.preflight import Check, rounding_share
 from diffusion_text.diagnostics.references import moments, token_posterior
 from diffusion_text.diffusion.gaussian import Level, noise_from
 from diffusion_text.diffusion.losses import CrossEntropyLoss, mean_over_real
 from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import draw_like
-from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.metrics.reconstruction import token_accuracy
+from diffusion_text.models.text_diffusion import Batch, TextDiffusion
 from diffusion_text.shapes import Latents
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, Logits
 
@@ -154,6 +156,23 @@ class DiffusionLM(TextDiffusion):
         done = self.global_step / self.trainer.estimated_stepping_batches
         return self.rounding_weight + (self.rounding_weight_end - self.rounding_weight) * done
 
+    # ---- what it is checked for
+
+    def preflight(self, batch, sampler):
+        checks = super().preflight(batch, sampler)
+        return checks if self.text_space.rounding == "learned" else [*checks, self.check_rounding(batch)]
+
+    @torch.no_grad()
+    def check_rounding(self, batch: Batch) -> Check:
+        """Read noisy embeddings by the space's rounding, and by their nearest neighbour."""
+        x_0, mask = self.encode_batch(batch)
+        noise = draw_like(x_0, torch.Generator().manual_seed(self.seed))
+        noisy = self.noised(x_0, noise, torch.full((len(x_0),), 0.3, device=x_0.device), mask)
+        x = noisy.x_t / noisy.alpha
+        nearest = torch.cdist(x, self.text_space.embedding.table).argmin(-1)
+        shares = (token_accuracy(read, batch["tokens"], mask) for read in (self.text_space.decode(x, mask), nearest))
+        return rounding_share(*shares)
+
     # ---- the reference follows the table
 
     def on_train_batch_end(self, outputs, batch, batch_idx):
@@ -164,7 +183,7 @@ class DiffusionLM(TextDiffusion):
     def on_validation_epoch_start(self):
         self.follow_table()
         health = embedding_health(self.text_space.embedding.table, self.token_shares, self.schedule)
-        self.log_dict({f"embedding/{name}": value for name, value in health.items()})
+        self.log_dict({f"embedding/{name}": value for name, value in health.items()}, sync_dist=True)
 
     def on_test_epoch_start(self):
         self.follow_table()

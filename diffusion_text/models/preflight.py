@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 TEXTS = 8
 DECODED = 16  # tokens a text that are decoded, one by one
-SEEN = 4  # texts on which the network's sensitivity is measured
+SEEN = 4  # texts on which the network's sensitivity and the loss without context are measured
 
 
 def preflight(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) -> list[Check]:
@@ -64,7 +64,8 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
     noisy = model.noised(x_0, torch.randn_like(x_0), half, mask)
     output = model.output(noisy.x_t, half, mask)
     model.losses(batch, noisy, output)["loss"].mean().backward()
-    in_table_units = not (space.encodes_ahead or isinstance(model.prediction, LogitsPrediction))
+    few = {name: value[:SEEN] for name, value in batch.items()}
+    of_rows = not (space.encodes_ahead or isinstance(model.prediction, LogitsPrediction))
     gradients = {name: parameter.grad for name, parameter in denoiser.named_parameters()}
     return [
         round_trip(token_accuracy(decoded, tokens[:, :DECODED], token_mask[:, :DECODED]), not space.encodes_ahead),
@@ -79,7 +80,7 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
         padding_leak(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         padding_in_loss(lambda changed: model.losses(batch, noisy, changed)["loss"].mean(), output, real),
         gradient_reach(gradients),
-        loss_without_context(context_free_loss(model, batch, x_0, mask), in_table_units),
+        loss_without_context(context_free_loss(model, few, x_0[:SEEN], mask[:SEEN]), of_rows),
         first_step(float(model.prediction.x0_per_output(*model.levels(last))[0]), sampler.clip),
     ]
 

@@ -32,13 +32,13 @@ class Session:
     batch_size: int = 64
     data: Callable[[], TextDataModule] | None = field(default=None, repr=False)
 
-    def texts(self) -> tuple[Tokens, Mask]:
-        """The user's text, or the first `num_samples` of the validation split, as tokens and mask."""
+    def texts(self, split: str = "validation") -> tuple[Tokens, Mask]:
+        """The user's text, or the first `num_samples` of a split, as tokens and mask."""
         space = self.model.text_space
         if self.text is not None:
             return self.tokenize([self.text])
-        split = self.corpus.tokens(space.tokenizer)["validation"]
-        return self.padded(list(split[: min(self.num_samples, len(split))]["tokens"]))
+        texts = self.corpus.tokens(space.tokenizer)[split]
+        return self.padded(list(texts[: min(self.num_samples, len(texts))]["tokens"]))
 
     @cached_property
     def corpus(self) -> TextDataModule:

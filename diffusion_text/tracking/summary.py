@@ -14,6 +14,7 @@ from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
 
 TITLES = {"model": "this model", "do_nothing": "do nothing (ε̂ = x_t)", "linear": "best linear predictor"}
+GAINED = 0.97  # share of the loss without context above which context has taught nothing
 EXPLODED = 3  # root mean square of sampled x_0 above which it is nothing like data, whose own is 1
 
 
@@ -55,7 +56,7 @@ def diffusion_figures(model: TextDiffusion, logged: dict[str, Any]) -> dict[str,
                 }
                 for quantity in QUANTITIES
             }
-    return figures | {"verdict": verdict(model, figures)}
+    return figures | {"verdict": verdict(model, figures), "loss_verdict": loss_verdict(logged)}
 
 
 def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
@@ -75,6 +76,14 @@ def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
             f"√({width}/{dim}) = {model.bound:.3f}; use prediction=v, or model.width=full"
         )
     return sentence + "."
+
+
+def loss_verdict(logged: dict[str, Any]) -> str:
+    """One sentence: what the loss is worth beside the one that needs no training and no context."""
+    part = "diffusion" if "val/diffusion" in logged else "loss"
+    ours, reference = (float(logged[f"{prefix}/{part}"]) for prefix in ("val", "val/without_context"))
+    sentence = f"Validation loss {ours:.4g}; the best predictor that sees no context has {reference:.4g}."
+    return sentence if ours < GAINED * reference else f"{sentence} Nothing was learned from context."
 
 
 def sampling_verdict(rms: float, peak_rms: float) -> str:
@@ -98,7 +107,8 @@ def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[s
         table.add_row(f"bound √({width}/{dim})", f"{model.bound:.3f}", f"{model.bound:.3f}", "", "")
     out = console()
     out.print(table)
-    out.print(figures["verdict"], highlight=False, markup=False)
+    for sentence in (figures["verdict"], figures["loss_verdict"]):
+        out.print(sentence, highlight=False, markup=False)
     if "samples" in figures:
         out.print(figures["samples"]["verdict"], highlight=False, markup=False)
     for text in texts:

@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
+from lightning import LightningModule
 
-from diffusion_text.callbacks.ema import WarmEMA
+from diffusion_text.callbacks.ema import EMA, WarmEMA
 
 
 def averaged(values, decay):
@@ -35,3 +38,47 @@ def test_half_precision_weights_keep_their_type():
 def test_a_decay_that_cannot_be_is_refused(decay):
     with pytest.raises(ValueError, match=f"decay must lie in .*{decay}"):
         WarmEMA(decay)
+
+
+# ---- in the middle of training
+
+
+class Model(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        self.register_buffer("statistic", torch.tensor(0.0))
+
+
+@pytest.fixture
+def trained():
+    """A model after steps that made its weights three times, then nine times as large, and what averages them."""
+    model, ema = Model(), EMA()
+    ema.setup(None, model, "fit")
+    for step in (1, 2):
+        with torch.no_grad():
+            model.weight.mul_(3)
+            model.statistic.add_(1)
+        ema.on_train_batch_end(SimpleNamespace(global_step=step), model, None, None, step)
+    return model, ema
+
+
+def test_inside_the_model_has_the_averaged_weights_and_afterwards_its_own(trained):
+    model, ema = trained
+    weight = model.weight
+    first_decay = 2 / 11  # the first update takes the weights as they are
+    for _ in range(2):
+        with ema.averaged(model):
+            torch.testing.assert_close(
+                model.weight / torch.tensor([1.0, 2.0]), torch.tensor(9 - 6 * first_decay).expand(2)
+            )
+            assert model.statistic == 2
+        assert model.weight.tolist() == [9.0, 18.0]
+        assert model.weight is weight, "the optimizer's"
+
+
+def test_an_error_inside_gives_the_model_its_weights_back(trained):
+    model, ema = trained
+    with pytest.raises(KeyError), ema.averaged(model):
+        raise KeyError
+    assert model.weight.tolist() == [9.0, 18.0]

@@ -117,6 +117,14 @@ def test_snap(x):
     assert preflight.snap_space(torch.randn_like(x), x, MASK).verdict == "fail"
 
 
+@pytest.mark.parametrize(
+    ("loss", "of_rows", "verdict"), [(0.0064, True, "warn"), (0.276, True, "ok"), (0.0064, False, "ok")]
+)
+def test_a_loss_that_needs_no_learning(loss, of_rows, verdict):
+    check = preflight.loss_without_context(loss, of_rows)
+    assert (check.measured, check.verdict) == (str(loss), verdict)
+
+
 def test_gradients():
     reached = {"a": torch.ones(2), "b": torch.ones(1)}
     assert preflight.gradient_reach(reached).verdict == "ok"

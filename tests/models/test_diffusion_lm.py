@@ -276,8 +276,8 @@ def test_a_copy_of_the_model_stands_on_its_own_table(make_model, batch, predicti
 # ---- statistics
 
 
-def test_the_linear_reference_is_that_of_the_table_weighted_by_frequency(make_model):
-    model = make_model()
+def test_the_linear_reference_is_that_of_the_table_weighted_by_frequency(make_model, alone):
+    model, logged = make_model(), alone(0)
     counts = torch.arange(VOCABULARY) ** 2 + 1
 
     def check():
@@ -292,6 +292,8 @@ def test_the_linear_reference_is_that_of_the_table_weighted_by_frequency(make_mo
         model.text_space.embedding.rows.mul_(torch.arange(1, DIM + 1))
     model.on_validation_epoch_start()
     check()
+    rms = (counts.float() @ model.text_space.embedding.table.square().mean(1) / counts.sum()).sqrt()
+    assert logged["embedding/rms"].item() == pytest.approx(rms.item())
 
 
 def test_what_the_data_counted_travels_in_the_checkpoint(make_model):

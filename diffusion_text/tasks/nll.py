@@ -1,0 +1,105 @@
+"""A bound on the negative log-likelihood of real text."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+
+from diffusion_text.diffusion.bound import Mean, diffusion_loss, mean_per, prior_kl
+from diffusion_text.diffusion.gaussian import corrupt
+from diffusion_text.diffusion.samplers import draw_like
+from diffusion_text.errors import UserError
+from diffusion_text.models.diffusion_lm import DiffusionLM
+from diffusion_text.shapes import Latents, Mask, PerText, Times, Tokens
+from diffusion_text.tasks.session import Session
+from diffusion_text.tracking.summary import console
+
+
+class NLL:
+    """The variational bound of the test split's first `num_samples` texts, from `draws` noise levels each.
+
+    Tokens are read at time `t_0`: with prediction=logits by the network, otherwise by Bayes' rule, each by itself.
+    """
+
+    def __init__(self, draws: int = 8, t_0: float = 1e-3):
+        if draws < 1:
+            raise ValueError(f"task.draws must be at least 1, not {draws}")
+        if not 0 < t_0 < 1:
+            raise ValueError(f"task.t_0 must lie in (0, 1), not {t_0}")
+        self.draws, self.t_0 = draws, t_0
+
+    def __call__(self, session: Session) -> None:
+        model = session.model
+        if not isinstance(model, DiffusionLM):
+            raise UserError(
+                "task=nll bounds the likelihood of learned embeddings: it needs a run of model=diffusion_lm"
+            )
+        if session.text is not None or session.num_samples < 2:
+            raise UserError("task=nll is for two texts or more of the test split: use num_samples=2 or more, no text=")
+        tokens, mask = session.texts("test")
+        generator = torch.Generator().manual_seed(session.seed)
+        batches = zip(tokens.split(session.batch_size), mask.split(session.batch_size), strict=True)
+        terms = [self.terms(model, *batch, generator) for batch in batches]
+        nats = {name: torch.cat([term[name] for term in terms]).cpu().double() for name in terms[0]}
+        nats["total"] = torch.stack(list(nats.values())).sum(0)
+        counts = {
+            "tokens": mask.sum(1).cpu(),
+            "characters": torch.tensor([len(text) for text in model.text_space.to_text(tokens)]),
+        }
+        figures = {name: mean_per(value, counts["tokens"]) for name, value in nats.items()}
+        bits = mean_per(nats["total"] / math.log(2), counts["characters"])
+        self.report(session, figures, bits, {"texts": len(tokens)} | {k: int(n.sum()) for k, n in counts.items()})
+
+    @torch.no_grad()
+    def terms(self, model: DiffusionLM, tokens: Tokens, mask: Mask, generator: torch.Generator) -> dict[str, PerText]:
+        """The bound's three terms in nats a text."""
+        x_0 = model.text_space.encode(tokens, mask)
+
+        def predict_x0(x_t: Latents, t: Times) -> Latents:
+            return model.predict_x0(x_t, t, mask, earlier(model, x_t, t, mask))
+
+        return {
+            "prior": prior_kl(x_0, mask, model.schedule),
+            "diffusion": diffusion_loss(x_0, mask, predict_x0, model.schedule, self.t_0, self.draws, generator),
+            "reconstruction": self.reconstruction(model, x_0, tokens, mask, generator),
+        }
+
+    def reconstruction(
+        self, model: DiffusionLM, x_0: Latents, tokens: Tokens, mask: Mask, generator: torch.Generator
+    ) -> PerText:
+        """−log p(w | x_t) at t_0."""
+        t = torch.full_like(x_0[:, 0, 0], self.t_0)
+        alpha, sigma = model.levels(t)
+        x_t = corrupt(x_0, draw_like(x_0, generator), alpha, sigma)
+        if model.reads_tokens:
+            logits = model.output(x_t, t, mask, earlier(model, x_t, t, mask))
+        else:
+            logits = model.bayes(x_t, alpha, sigma)
+        each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+        return each.masked_fill(~mask, 0).sum(1)
+
+    def report(self, session: Session, figures: dict[str, Mean], bits: Mean, counts: dict[str, int]) -> None:
+        """Print the table and write it as .json."""
+        title = f"−log p ≤ total: {counts['texts']} texts of the test split, {counts['tokens']:,} tokens"
+        table = Table("", title=title, title_justify="left")
+        for column in ("nats a token", "standard error"):
+            table.add_column(column, justify="right")
+        for name, mean in figures.items():
+            table.add_row(name, *(f"{number:.4f}" for number in mean), end_section=name in ("reconstruction", "total"))
+        table.add_row("bits a character", *(f"{number:.4f}" for number in bits))
+        console().print(table)
+        path = session.file("nll", ".json")
+        facts = {"draws": self.draws, "t_0": self.t_0, "seed": session.seed, "step": session.step}
+        nats = {name: mean._asdict() for name, mean in figures.items()}
+        written = {"nats_per_token": nats, "bits_per_character": bits._asdict()} | counts | facts
+        path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        print(path)
+
+
+def earlier(model: DiffusionLM, x_t: Latents, t: Times, mask: Mask) -> Latents | None:
+    """What self-conditioning reads: the network's estimate without it."""
+    return model.predict_x0(x_t, t, mask) if model.self_conditioning else None

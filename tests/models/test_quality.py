@@ -1,0 +1,93 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diffusion_text.data.base import pad
+from diffusion_text.data.text_files import TextFiles
+from diffusion_text.diagnostics.collapse import collapse_alarms
+from diffusion_text.models.quality import Judge
+from diffusion_text.models.tokenizers import CharacterTokenizer
+
+
+@pytest.fixture(scope="module")
+def corpus(words_file, tmp_path_factory):
+    """The tokenizer and the splits of a corpus of characters, `<s>` and `</s>` around each text."""
+    data = TextFiles(str(tmp_path_factory.mktemp("cache")), length=40, dir=str(words_file))
+    tokenizer = CharacterTokenizer().build(data)
+    return tokenizer, data.tokens(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def judge(corpus):
+    tokenizer, splits = corpus
+    return Judge(splits, tokenizer)
+
+
+@pytest.fixture
+def real(corpus):
+    """Twenty texts of the test split."""
+    tokenizer, splits = corpus
+    return pad(list(splits["test"][:20]["tokens"]), tokenizer.pad_token_id)[0]
+
+
+def shuffled(tokens, tokenizer):
+    """The same characters in another order."""
+    ordinary = tokens >= len(tokenizer.all_special_ids)
+    drawn = tokens.clone()
+    drawn[ordinary] = tokens[ordinary][torch.randperm(int(ordinary.sum()))]
+    return drawn
+
+
+def test_special_tokens_do_not_count(judge, corpus, real):
+    tokenizer, _ = corpus
+    bare = [text[text >= len(tokenizer.all_special_ids)] for text in real]
+    padded = pad(bare, tokenizer.pad_token_id)[0]
+    masked = F.pad(padded, (3, 2), value=tokenizer.mask_token_id)
+    for other in (padded, masked):
+        assert judge(other).figures == judge(real).figures
+
+
+def test_real_text_is_judged_better_than_the_same_characters_shuffled(judge, corpus, real):
+    good, bad = judge(real).figures, judge(shuffled(real, corpus[0])).figures
+    assert good["judge_nll"] < 0.5 * bad["judge_nll"]
+    assert good["memorised"] > 0.2 > bad["memorised"]
+    assert good["unigram_kl"] == bad["unigram_kl"]
+
+
+def test_characters_drawn_one_by_one_have_the_corpus_frequencies_and_no_more(judge, corpus, real):
+    drawn = judge.unigrams(real.repeat(5, 1), seed=0)
+    special = torch.isin(real.repeat(5, 1), torch.tensor(corpus[0].all_special_ids))
+    assert torch.equal(drawn[special], real.repeat(5, 1)[special])
+    figures, good = judge(drawn).figures, judge(real).figures
+    assert figures["unigram_kl"] < 0.05
+    assert figures["judge_nll"] > 2 * good["judge_nll"]
+    assert torch.equal(judge.unigrams(real, seed=1), judge.unigrams(real, seed=1))
+    assert not torch.equal(judge.unigrams(real, seed=1), judge.unigrams(real, seed=2))
+
+
+@pytest.mark.parametrize("count", [3, 10_000])
+def test_real_texts_are_taken_from_all_over_a_split(judge, corpus, monkeypatch, count):
+    tokenizer, splits = corpus
+    taken = []
+    monkeypatch.setattr(Judge, "__call__", lambda self, tokens: taken.extend(tokens))
+    judge.real("validation", count)
+    texts = [text.tolist() for text in splits["validation"]["tokens"]]
+    found = [texts.index([token for token in text.tolist() if token != tokenizer.pad_token_id]) for text in taken]
+    assert len(found) == min(count, len(texts))
+    assert (found[0], found[-1]) == (0, len(texts) - 1)
+
+
+def test_commas_and_nothing_but_special_tokens_raise_alarms_and_real_text_does_not(judge, corpus, real):
+    """As the collapse monitor puts the two together."""
+    tokenizer, _ = corpus
+    [letter] = tokenizer("e", add_special_tokens=False).input_ids
+
+    def alarms(tokens):
+        found, held_against = judge(tokens), judge.real("validation", 20)
+        return {a.name: a for a in collapse_alarms(found.figures, held_against.figures, found.most_frequent, 1.0)}
+
+    assert alarms(real) == {}
+    collapsed = alarms(torch.full_like(real, letter))
+    assert set(collapsed) == {"collapse/unigram", "collapse/repetition"}
+    assert collapsed["collapse/unigram"].measured.startswith("'e' is 100% of the tokens")
+    assert set(alarms(torch.full_like(real, tokenizer.mask_token_id))) == {"collapse/special"}
