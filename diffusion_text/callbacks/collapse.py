@@ -52,7 +52,7 @@ class CollapseMonitor(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.judge = Judge(data.splits, pl_module.text_space.tokenizer)
-        self.real = self.judge.real("validation", self.num_samples)
+        self.real = self.judge(self.judge.real("validation", self.num_samples))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: TextDiffusion, outputs, batch, batch_idx) -> None:  # type: ignore[override]
         step = trainer.global_step

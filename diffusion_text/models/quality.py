@@ -41,11 +41,11 @@ class Judge:
         metric.update(tokens.cpu(), ~torch.isin(tokens.cpu(), self.special))
         return Quality({name: float(value) for name, value in metric.compute().items()}, metric.most_frequent())
 
-    def real(self, split: str, count: int) -> Quality:
-        """Of `count` real texts, or as many as there are, taken from all over a split."""
+    def real(self, split: str, count: int) -> Tokens:
+        """`count` real texts, or as many as there are, from all over a split."""
         texts = self.splits[split]
         chosen = torch.linspace(0, len(texts) - 1, min(count, len(texts))).long().tolist()
-        return self(pad(list(texts.with_format("torch").select(chosen)["tokens"]), self.pad_token_id)[0])
+        return pad(list(texts.with_format("torch").select(chosen)["tokens"]), self.pad_token_id)[0]
 
     def unigrams(self, like: Tokens, seed: int) -> Tokens:
         """Tokens drawn one by one from the training split's, where `like` has any that are not special."""

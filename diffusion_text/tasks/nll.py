@@ -84,7 +84,7 @@ class NLL:
 
     def report(self, session: Session, figures: dict[str, Mean], bits: Mean, counts: dict[str, int]) -> None:
         """Print the table and write it as .json."""
-        title = f"−log p ≤ total: {counts['texts']} texts of the test split, {counts['tokens']:,} tokens"
+        title = f"−log p ≤ total, over {counts['texts']} texts, {counts['tokens']:,} tokens"
         table = Table("", title=title, title_justify="left")
         for column in ("nats a token", "standard error"):
             table.add_column(column, justify="right")

@@ -7,6 +7,7 @@ import json
 from rich.table import Table
 
 from diffusion_text.data.base import SPLITS
+from diffusion_text.metrics.language_model import LanguageModel, mauve
 from diffusion_text.models.quality import Judge
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.summary import console
@@ -22,34 +23,60 @@ TITLES = {
     "top_share": "share of the most frequent token",
     "punctuation_share": "share of punctuation",
     "memorised": "8-grams of the training split",
+    "perplexity": "perplexity, language model",
+    "mauve": "MAUVE",
 }
+Columns = dict[str, dict[str, float]]
 
 
 class SampleQuality:
-    """TextQuality of `num_samples` texts, of as much real text of `split`, and of the training split's unigrams."""
+    """TextQuality of `num_samples` texts, of as much real text of `split`, and of the training split's unigrams.
 
-    def __init__(self, split: str = "test"):
+    A `language_model` adds generative perplexity, and with `mauve` MAUVE against the real text.
+    """
+
+    def __init__(self, split: str = "test", language_model: str | None = None, mauve: bool = False):
         if split not in SPLITS:
             raise ValueError(f"task.split must be one of {', '.join(SPLITS)}, not {split}")
-        self.split = split
+        if mauve and language_model is None:
+            raise ValueError("task.mauve=true needs task.language_model, whose features it compares")
+        self.split, self.language_model, self.mauve = split, language_model, mauve
 
     def __call__(self, session: Session) -> None:
-        tokenizer = session.model.text_space.tokenizer
-        judge = Judge(session.corpus.tokens(tokenizer), tokenizer)
-        tokens = session.sample().tokens
-        figures = {
-            "samples": judge(tokens).figures,
-            "real text": judge.real(self.split, session.num_samples).figures,
-            "unigrams": judge(judge.unigrams(tokens, session.seed)).figures,
+        space = session.model.text_space
+        model = None if self.language_model is None else LanguageModel(self.language_model)
+        judge = Judge(session.corpus.tokens(space.tokenizer), space.tokenizer)
+        samples = session.sample().tokens
+        tokens = {
+            "samples": samples,
+            "real text": judge.real(self.split, session.num_samples),
+            "unigrams": judge.unigrams(samples, session.seed),
         }
+        columns = {name: judge(them).figures for name, them in tokens.items()}
+        if model is not None:
+            self.judge_by(model, {name: space.to_text(them) for name, them in tokens.items()}, columns)
+        self.report(session, columns)
+
+    def judge_by(self, model: LanguageModel, texts: dict[str, list[str]], columns: Columns) -> None:
+        """Add what a language model makes of the texts."""
+        judged = {name: model.judge(them) for name, them in texts.items()}
+        for name, (perplexity, features) in judged.items():
+            columns[name]["perplexity"] = perplexity
+            if self.mauve and name != "real text":
+                columns[name]["mauve"] = mauve(features, judged["real text"][1])
+
+    def report(self, session: Session, columns: Columns) -> None:
+        """Print the table; write it as .json."""
+        facts = {"seed": session.seed, "nfe": session.sampler.nfe, "num_samples": session.num_samples}
         table = Table(title=f"{session.num_samples} texts, NFE {session.sampler.nfe}", title_justify="left")
         table.add_column("figure")
-        for name in figures:
+        for name in columns:
             table.add_column(name, justify="right")
         for name, title in TITLES.items():
-            table.add_row(title, *(f"{column[name]:.3f}" for column in figures.values()))
+            if name in columns["samples"]:
+                cells = (f"{column[name]:.3f}" if name in column else "" for column in columns.values())
+                table.add_row(title, *cells)
         console().print(table)
         path = session.file("quality", ".json")
-        facts = {"seed": session.seed, "nfe": session.sampler.nfe, "num_samples": session.num_samples}
-        path.write_text(json.dumps(figures | facts, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(columns | facts, indent=2) + "\n", encoding="utf-8")
         print(path)

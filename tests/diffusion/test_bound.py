@@ -18,7 +18,6 @@ from diffusion_text.diffusion.gaussian import per_text
 from diffusion_text.diffusion.schedules import CosineSchedule
 
 DIM, T_0, DRAWS = 4, 1e-3, 8
-each_std = pytest.mark.parametrize("std", [0.2, 1.0, 3.0])
 
 
 def gaussian_data(std):
@@ -53,7 +52,7 @@ def test_prior_is_the_divergence_from_noise(schedule):
     assert_close(prior_kl(x_0, mask, schedule), real_sum(expected, mask), rtol=1e-6, atol=1e-9)
 
 
-@each_std
+@pytest.mark.parametrize("std", [0.2, 1.0, 3.0])
 @pytest.mark.parametrize("t_0", [1e-3, 0.1])
 def test_with_the_exact_denoiser_it_is_the_mutual_information(schedule, std, t_0):
     x_0, mask = gaussian_data(std)
@@ -65,11 +64,10 @@ def test_with_the_exact_denoiser_it_is_the_mutual_information(schedule, std, t_0
     assert error < 0.05 * information
 
 
-@each_std
-@pytest.mark.parametrize("factor", [0.5, 2.0])
-def test_a_wrong_denoiser_has_a_larger_bound(schedule, std, factor):
-    x_0, mask = gaussian_data(std)
-    right, wrong = (diffusion(x_0, mask, denoiser(schedule, s), schedule) for s in (std, factor * std))
+@pytest.mark.parametrize("wrong_std", [0.5, 2.0])
+def test_a_wrong_denoiser_has_a_larger_bound(schedule, wrong_std):
+    x_0, mask = gaussian_data(1.0)
+    right, wrong = (diffusion(x_0, mask, denoiser(schedule, std), schedule) for std in (1.0, wrong_std))
     mean, error = mean_per(wrong - right, mask.sum(1))
     assert mean > 4 * error
 
@@ -99,9 +97,7 @@ def test_in_float32_an_error_in_epsilon_is_what_it_is_in_float64(schedule):
 
     x_0, mask = gaussian_data(1.0)
     double, single = (mean_per(diffusion(x, mask, predict_x0, schedule), mask.sum(1)) for x in (x_0, x_0.float()))
-    assert single.value == pytest.approx(
-        double.value, abs=4 * math.hypot(*(m.standard_error for m in (single, double)))
-    )
+    assert abs(single.value - double.value) < 4 * math.hypot(single.standard_error, double.standard_error)
 
 
 def test_padding_does_not_count(schedule):

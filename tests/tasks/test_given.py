@@ -1,0 +1,111 @@
+"""Prompts, blanks and samples beside real text, on an untrained Diffusion-LM over characters."""
+
+import json
+
+import pytest
+import torch
+
+from diffusion_text.errors import UserError
+from diffusion_text.tasks.given import prompt, with_blanks
+
+
+@pytest.fixture
+def asked(sampled, lm_checkpoint, local):
+    """A function from overrides of sample.py to its task and session."""
+    cache = next(setting for setting in local if setting.startswith("cache_dir"))
+    return lambda *overrides: sampled(lm_checkpoint, cache, "sampler.num_steps=2", *overrides)
+
+
+def rows(session, pattern):
+    (file,) = session.run.samples.glob(pattern)
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_infilling_keeps_what_is_given_and_fills_every_blank(asked, capsys):
+    task, session = asked("task=infill", "text='a __ riv_r'", "num_samples=4")
+    task(session)
+    texts = [row["text"] for row in rows(session, "infill.jsonl")]
+    assert len(texts) == 4
+    vocabulary = session.model.text_space.tokenizer
+    for tokens in vocabulary(texts, add_special_tokens=False).input_ids:
+        written = [vocabulary.decode([token]) for token in tokens]
+        if len(written) == len("a __ riv_r"):  # no blank became a special token, which reads as nothing
+            kept = [(given, found) for given, found in zip("a __ riv_r", written, strict=True) if given != "_"]
+            assert all(given == found for given, found in kept)
+    assert all(text.startswith("a ") and text.endswith("r") for text in texts)
+    assert "[4] a " in capsys.readouterr().out
+
+
+def test_a_sample_begins_with_its_prompt_and_goes_on(asked, capsys):
+    task, session = asked("text=stone", "num_samples=3")
+    task(session)
+    texts = [row["text"] for row in rows(session, "*-seed-0.jsonl")]
+    assert all(text.startswith("stone") for text in texts)
+    assert any(len(text) > len("stone") for text in texts)
+    given = prompt(session, "stone")
+    assert len(given.tokens) == 12
+    assert given.where.sum() == 5
+
+
+def test_the_network_sees_what_is_given_without_noise(asked):
+    _, session = asked("text=stone")
+    given, model = prompt(session, "stone"), session.model
+    mask = torch.ones(2, 12, dtype=torch.bool)
+    start = torch.randn(2, 12, model.text_space.dim)
+    for state in model.reverse(session.sampler, start, mask, torch.Generator(), given=given):
+        torch.testing.assert_close(state.x_0[0, :5], model.text_space.embedding(given.tokens[:5]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["task=infill"], "needs a text with blanks"),
+        (["task=infill", "text='this is far too long'"], "from 1 to 12"),
+        (["text=stone", "length=4"], "from 1 to 4"),
+    ],
+)
+def test_what_cannot_be_given_is_one_line(asked, settings, message):
+    task, session = asked(*settings)
+    with pytest.raises(UserError, match=message):
+        task(session)
+
+
+def test_a_bart_takes_no_parts_of_a_text(session):
+    with pytest.raises(UserError, match="model=diffusion_lm"):
+        with_blanks(session(), "a _")
+
+
+def test_a_bart_has_no_temperature(sampled, checkpoint):
+    task, session = sampled(checkpoint(), "temperature=0.5")
+    with pytest.raises(UserError, match="temperature"):
+        task(session)
+
+
+def test_samples_do_not_depend_on_temperature_zero_and_differ_at_a_high_one(asked):
+    greedy, hot = (asked(f"temperature={t}", "num_samples=8")[1].sample().tokens for t in (0, 1000))
+    assert not torch.equal(greedy, hot)
+    assert hot.unique().numel() > greedy.unique().numel() / 2
+
+
+def test_all_texts_are_sampled_whatever_the_batch(asked):
+    drawn = [asked(f"batch_size={n}", "num_samples=5")[1].sample().tokens for n in (2, 5)]
+    assert {len(tokens) for tokens in drawn} == {5}
+
+
+def test_quality_puts_samples_beside_real_text_and_unigrams(asked, capsys):
+    task, session = asked("task=quality", "num_samples=16")
+    task(session)
+    (file,) = session.run.samples.glob("quality.json")
+    written = json.loads(file.read_text(encoding="utf-8"))
+    assert written["num_samples"] == 16
+    real, unigrams = written["real text"], written["unigrams"]
+    assert real["judge_nll"] < unigrams["judge_nll"]
+    assert unigrams["unigram_kl"] < 0.2
+    assert set(written["samples"]) == set(real)
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("entropy", "distinct-3", "real text"))
+
+
+def test_mauve_without_a_language_model_is_refused(asked):
+    with pytest.raises(UserError, match=r"task\.language_model"):
+        asked("task=quality", "task.mauve=true")
