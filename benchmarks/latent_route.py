@@ -9,15 +9,15 @@ of it; then writes docs/latent_route.md. It can be stopped and started again at 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rows import ROOT, Row, add_row, call, newest, read_rows, table
+
 from diffusion_text.tracking.summary import TITLES
 
-ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "outputs" / "latent_route"
 ROWS, PAGE = ROOT / "docs" / "latent_route.jsonl", ROOT / "docs" / "latent_route.md"
 
@@ -44,12 +44,12 @@ GARBLED = {
 
 
 def main(overrides: list[str]) -> None:
-    rows = read_rows()
+    rows = read_rows(ROWS)
     for name, recipe in RECIPES.items():
         if name not in rows:
             directory = RUNS / name.replace(", ", "-").replace(" ", "-")
             call("train.py", f"hydra.run.dir={directory}", *recipe, *COMMON, *overrides)
-            add_row(name, directory)
+            measure(name, directory)
     missing = [key for key in grid() if "-".join(key) not in rows]
     for (model, schedule), keys in groupby(missing, key=lambda key: key[:2]):
         predictions = [prediction for _, _, prediction in keys]
@@ -57,8 +57,8 @@ def main(overrides: list[str]) -> None:
         call("train.py", "-m", f"hydra.sweep.dir={RUNS}", "hydra.sweep.subdir=${name}", *choices, *COMMON, *overrides)
         for prediction in predictions:
             name = "-".join((model, schedule, prediction))
-            add_row(name, RUNS / name)
-    PAGE.write_text(render(list(read_rows().values())), encoding="utf-8")
+            measure(name, RUNS / name)
+    PAGE.write_text(render(list(read_rows(ROWS).values())), encoding="utf-8")
     print(PAGE)
 
 
@@ -67,20 +67,14 @@ def grid() -> list[tuple[str, str, str]]:
     return [(model, schedule, prediction) for model in MODELS for schedule in SCHEDULES for prediction in PREDICTIONS]
 
 
-def read_rows() -> dict[str, dict[str, Any]]:
-    """What was measured before, by name."""
-    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
-    return {row["name"]: row for row in map(json.loads, lines)}
-
-
-def add_row(name: str, directory: Path) -> None:
+def measure(name: str, directory: Path) -> None:
     """Test a finished run on garbled text and keep its figures."""
     figures = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     garbled = {}
     for how, task in GARBLED.items():
         call("sample.py", f"run={directory}", "task=garble", "num_samples=64", "sampler.num_steps=10", *task)
-        newest = max((directory / "samples").glob("garble*.jsonl"), key=lambda file: file.stat().st_mtime)
-        scores = json.loads(newest.read_text(encoding="utf-8").splitlines()[0])["scores"]
+        written = newest(directory / "samples", "garble*.jsonl").read_text(encoding="utf-8")
+        scores = json.loads(written.splitlines()[0])["scores"]
         garbled[how] = {text: score["chrf"] for text, score in scores.items()}
     row = {
         "name": name,
@@ -91,20 +85,13 @@ def add_row(name: str, directory: Path) -> None:
         "garbled": garbled,
         "val": figures["val"],
     }
-    ROWS.parent.mkdir(exist_ok=True)
-    with ROWS.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def call(script: str, *arguments: str) -> None:
-    """Run one of the project's entry points; its output goes where ours does."""
-    subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=ROOT, check=True)
+    add_row(ROWS, row)
 
 
 # ---- the page
 
 
-def render(rows: list[dict[str, Any]]) -> str:
+def render(rows: list[Row]) -> str:
     """All rows as Markdown: the overall figures, then cosine similarity and magnitude ratio by noise level."""
     rows = sorted(rows, key=lambda row: -overall(row, "noise_cosine"))
     parts = [
@@ -139,13 +126,13 @@ def render(rows: list[dict[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def overall(row: dict[str, Any], quantity: str) -> float:
+def overall(row: Row, quantity: str) -> float:
     """A run's figure over all noise levels; what diverged comes last."""
     value = row["val"]["model"][quantity]["overall"]
     return value if value == value else -1.0
 
 
-def overall_cells(row: dict[str, Any]) -> list[str]:
+def overall_cells(row: Row) -> list[str]:
     """One row of the first table."""
     model, references = row["val"]["model"], (row["val"]["do_nothing"], row["val"]["linear"])
     figures = [f"{overall(row, q):.3f}" for q in ("noise_cosine", "noise_magnitude", "x0_cosine", "x0_magnitude")]
@@ -157,12 +144,6 @@ def overall_cells(row: dict[str, Any]) -> list[str]:
 
 def cells(figure: dict[str, Any]) -> list[str]:
     return [f"{value:.3f}" for value in figure["bins"]]
-
-
-def table(header: list[str], body: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

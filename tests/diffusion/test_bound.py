@@ -93,7 +93,7 @@ def test_in_float32_an_error_in_epsilon_is_what_it_is_in_float64(schedule):
 
     def predict_x0(x_t, t):
         alpha, sigma = levels(schedule, t)
-        return (x_t - sigma * 0.9 * x_t) / alpha
+        return (x_t - sigma * x_t / 2) / alpha
 
     x_0, mask = gaussian_data(1.0)
     double, single = (mean_per(diffusion(x, mask, predict_x0, schedule), mask.sum(1)) for x in (x_0, x_0.float()))
