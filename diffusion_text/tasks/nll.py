@@ -22,13 +22,14 @@ from diffusion_text.tracking.summary import console
 class NLL:
     """The variational bound of the test split's first `num_samples` texts, from `draws` noise levels each.
 
-    Tokens are read at time `t_0`: with prediction=logits by the network, otherwise by Bayes' rule, each by itself.
+    Tokens are read at time `t_0`: with prediction=logits by the network, at 0.001 if it is not given; otherwise by
+    Bayes' rule, each by itself, at 0.3: before that, a network's error in x_0 costs more than it tells.
     """
 
-    def __init__(self, draws: int = 8, t_0: float = 1e-3):
+    def __init__(self, draws: int = 8, t_0: float | None = None):
         if draws < 1:
             raise ValueError(f"task.draws must be at least 1, not {draws}")
-        if not 0 < t_0 < 1:
+        if t_0 is not None and not 0 < t_0 < 1:
             raise ValueError(f"task.t_0 must lie in (0, 1), not {t_0}")
         self.draws, self.t_0 = draws, t_0
 
@@ -43,7 +44,8 @@ class NLL:
         tokens, mask = session.texts("test")
         generator = torch.Generator().manual_seed(session.seed)
         batches = zip(tokens.split(session.batch_size), mask.split(session.batch_size), strict=True)
-        terms = [self.terms(model, *batch, generator) for batch in batches]
+        t_0 = self.t_0 or (1e-3 if model.reads_tokens else 0.3)
+        terms = [self.terms(model, *batch, t_0, generator) for batch in batches]
         nats = {name: torch.cat([term[name] for term in terms]).cpu().double() for name in terms[0]}
         nats["total"] = torch.stack(list(nats.values())).sum(0)
         counts = {
@@ -52,10 +54,13 @@ class NLL:
         }
         figures = {name: mean_per(value, counts["tokens"]) for name, value in nats.items()}
         bits = mean_per(nats["total"] / math.log(2), counts["characters"])
-        self.report(session, figures, bits, {"texts": len(tokens)} | {k: int(n.sum()) for k, n in counts.items()})
+        facts = {"texts": len(tokens), **{k: int(n.sum()) for k, n in counts.items()}, "t_0": t_0, "draws": self.draws}
+        self.report(session, figures, bits, facts)
 
     @torch.no_grad()
-    def terms(self, model: DiffusionLM, tokens: Tokens, mask: Mask, generator: torch.Generator) -> dict[str, PerText]:
+    def terms(
+        self, model: DiffusionLM, tokens: Tokens, mask: Mask, t_0: float, generator: torch.Generator
+    ) -> dict[str, PerText]:
         """The bound's three terms in nats a text."""
         x_0 = model.text_space.encode(tokens, mask)
 
@@ -64,27 +69,13 @@ class NLL:
 
         return {
             "prior": prior_kl(x_0, mask, model.schedule),
-            "diffusion": diffusion_loss(x_0, mask, predict_x0, model.schedule, self.t_0, self.draws, generator),
-            "reconstruction": self.reconstruction(model, x_0, tokens, mask, generator),
+            "diffusion": diffusion_loss(x_0, mask, predict_x0, model.schedule, t_0, self.draws, generator),
+            "reconstruction": reconstruction(model, x_0, tokens, mask, t_0, generator),
         }
 
-    def reconstruction(
-        self, model: DiffusionLM, x_0: Latents, tokens: Tokens, mask: Mask, generator: torch.Generator
-    ) -> PerText:
-        """−log p(w | x_t) at t_0."""
-        t = torch.full_like(x_0[:, 0, 0], self.t_0)
-        alpha, sigma = model.levels(t)
-        x_t = corrupt(x_0, draw_like(x_0, generator), alpha, sigma)
-        if model.reads_tokens:
-            logits = model.output(x_t, t, mask, earlier(model, x_t, t, mask))
-        else:
-            logits = model.bayes(x_t, alpha, sigma)
-        each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
-        return each.masked_fill(~mask, 0).sum(1)
-
-    def report(self, session: Session, figures: dict[str, Mean], bits: Mean, counts: dict[str, int]) -> None:
+    def report(self, session: Session, figures: dict[str, Mean], bits: Mean, facts: dict[str, float]) -> None:
         """Print the table and write it as .json."""
-        title = f"−log p ≤ total, over {counts['texts']} texts, {counts['tokens']:,} tokens"
+        title = f"−log p ≤ total, over {facts['texts']} texts, {facts['tokens']:,} tokens"
         table = Table("", title=title, title_justify="left")
         for column in ("nats a token", "standard error"):
             table.add_column(column, justify="right")
@@ -93,11 +84,26 @@ class NLL:
         table.add_row("bits a character", *(f"{number:.4f}" for number in bits))
         console().print(table)
         path = session.file("nll", ".json")
-        facts = {"draws": self.draws, "t_0": self.t_0, "seed": session.seed, "step": session.step}
         nats = {name: mean._asdict() for name, mean in figures.items()}
-        written = {"nats_per_token": nats, "bits_per_character": bits._asdict()} | counts | facts
+        written = {"nats_per_token": nats, "bits_per_character": bits._asdict()} | facts
+        written |= {"seed": session.seed, "step": session.step}
         path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
         print(path)
+
+
+def reconstruction(
+    model: DiffusionLM, x_0: Latents, tokens: Tokens, mask: Mask, t_0: float, generator: torch.Generator
+) -> PerText:
+    """−log p(w | x_t) at t_0."""
+    t = torch.full_like(x_0[:, 0, 0], t_0)
+    alpha, sigma = model.levels(t)
+    x_t = corrupt(x_0, draw_like(x_0, generator), alpha, sigma)
+    if model.reads_tokens:
+        logits = model.output(x_t, t, mask, earlier(model, x_t, t, mask))
+    else:
+        logits = model.bayes(x_t, alpha, sigma)
+    each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+    return each.masked_fill(~mask, 0).sum(1)
 
 
 def earlier(model: DiffusionLM, x_t: Latents, t: Times, mask: Mask) -> Latents | None:

@@ -20,10 +20,10 @@ from diffusion_text.diffusion.schedules import CosineSchedule
 DIM, T_0, DRAWS = 4, 1e-3, 8
 
 
-def gaussian_data(std):
+def gaussian_data(std, texts=256):
     """Texts of 5 to 20 tokens, each element from N(0, std²), with something else where there is no text."""
-    mask = torch.arange(20) < torch.randint(5, 21, (256, 1))
-    x_0 = std * torch.randn(256, 20, DIM, dtype=torch.float64)
+    mask = torch.arange(20) < torch.randint(5, 21, (texts, 1))
+    x_0 = std * torch.randn(texts, 20, DIM, dtype=torch.float64)
     return x_0.masked_fill(~mask.unsqueeze(-1), 100.0), mask
 
 
@@ -95,7 +95,7 @@ def test_in_float32_an_error_in_epsilon_is_what_it_is_in_float64(schedule):
         alpha, sigma = levels(schedule, t)
         return (x_t - sigma * x_t / 2) / alpha
 
-    x_0, mask = gaussian_data(1.0)
+    x_0, mask = gaussian_data(1.0, texts=2000)
     double, single = (mean_per(diffusion(x, mask, predict_x0, schedule), mask.sum(1)) for x in (x_0, x_0.float()))
     assert abs(single.value - double.value) < 4 * math.hypot(single.standard_error, double.standard_error)
 

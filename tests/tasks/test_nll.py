@@ -138,11 +138,11 @@ def make_model(tokenizer):
     return make
 
 
-def bound(model, texts=64, **settings):
+def bound(model, texts=64, draws=8, t_0=1e-3):
     """The terms, in nats a token, of texts of 8 to 32 tokens drawn one by one."""
     mask = torch.arange(32) < torch.randint(8, 33, (texts, 1))
     tokens = torch.multinomial(model.token_shares, mask.numel(), True).view(mask.shape)
-    terms = NLL(**settings).terms(model, tokens, mask, torch.Generator().manual_seed(0))
+    terms = NLL(draws).terms(model, tokens, mask, t_0, torch.Generator().manual_seed(0))
     return {name: mean_per(nats, mask.sum(1)) for name, nats in (terms | {"total": sum(terms.values())}).items()}
 
 
