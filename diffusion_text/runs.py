@@ -44,6 +44,11 @@ class Run:
         return self.directory / "preflight.json"
 
     @property
+    def alarms(self) -> Path:
+        """What the collapse monitor raised, one alarm a line."""
+        return self.directory / "alarms.jsonl"
+
+    @property
     def samples(self) -> Path:
         return self.directory / "samples"
 

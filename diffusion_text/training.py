@@ -102,6 +102,8 @@ def conclude(training: Training, seconds: float) -> None:
     if isinstance(model, TextDiffusion):
         session = Session(model, training.sampler, run, best["global_step"], training.seed, training.num_samples)
         figures = diffusion_figures(model, logged)
+        if run.alarms.is_file():
+            figures["alarms"] = [json.loads(line) for line in run.alarms.read_text(encoding="utf-8").splitlines()]
         if samples := write_samples(session):
             sizes = {"rms": samples.rms, "peak_rms": samples.peak_rms}
             figures["samples"] = sizes | {"verdict": sampling_verdict(**sizes)}

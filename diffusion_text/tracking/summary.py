@@ -109,6 +109,9 @@ def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[s
     out.print(table)
     for sentence in (figures["verdict"], figures["loss_verdict"]):
         out.print(sentence, highlight=False, markup=False)
+    for alarm in figures.get("alarms", []):
+        sentence = f"Step {alarm['step']}, {alarm['name']}: {alarm['measured']}; {alarm['cause']}."
+        out.print(sentence, highlight=False, markup=False)
     if "samples" in figures:
         out.print(figures["samples"]["verdict"], highlight=False, markup=False)
     for text in texts:

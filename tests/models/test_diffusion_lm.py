@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.denoisers.transformer import Transformer
-from diffusion_text.diffusion.losses import CrossEntropyLoss, MSELoss, UniformWeighting
+from diffusion_text.diffusion.losses import CrossEntropyLoss, MinSNRWeighting, MSELoss, UniformWeighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, VPrediction, X0Prediction
 from diffusion_text.diffusion.samplers import DDIMSampler, DDPMSampler
 from diffusion_text.diffusion.schedules import LinearSchedule, SqrtSchedule
@@ -110,7 +110,9 @@ def each_text(batch, *tensors):
 @of_latents
 @pytest.mark.parametrize("rounding_of", ["clean", "predicted"])
 def test_the_loss_is_squared_error_rounding_and_prior(make_model, batch, prediction, rounding_of):
-    model = make_model(prediction, rounding_of=rounding_of, rounding_weight=0.7, prior_weight=0.3)
+    model = make_model(
+        prediction, rounding_of=rounding_of, rounding_weight=0.7, prior_weight=0.3, weighting=MinSNRWeighting()
+    )
     noisy = noised(model, batch)
     output = torch.randn_like(noisy.x_0)
     losses = model.losses(batch, noisy, output)
@@ -120,7 +122,8 @@ def test_the_loss_is_squared_error_rounding_and_prior(make_model, batch, predict
     rounded = noisy.x_0 if rounding_of == "clean" else model.prediction.to_x0(output, noisy.x_t, *levels)
     logits = rounded @ model.text_space.embedding.rows.T
     texts = list(each_text(batch, output, target, logits, batch["tokens"]))
-    assert_close(losses["diffusion"], torch.stack([F.mse_loss(ours, right) for ours, right, _, _ in texts]))
+    errors = torch.stack([F.mse_loss(ours, right) for ours, right, _, _ in texts])
+    assert_close(losses["diffusion"], MinSNRWeighting()(*levels, model.prediction) * errors)
     assert_close(losses["rounding"], torch.stack([F.cross_entropy(said, words) for _, _, said, words in texts]))
     assert_close(losses["loss"], losses["diffusion"] + 0.7 * losses["rounding"] + 0.3 * losses["prior"])
 

@@ -69,7 +69,10 @@ def test_characters_drawn_one_by_one_have_the_corpus_frequencies_and_no_more(jud
 def test_real_texts_are_taken_from_all_over_a_split(judge, corpus, count):
     tokenizer, splits = corpus
     texts = [text.tolist() for text in splits["validation"]["tokens"]]
-    taken = [[token for token in text.tolist() if token != tokenizer.pad_token_id] for text in judge.real("validation", count)]
+    taken = [
+        [token for token in text.tolist() if token != tokenizer.pad_token_id]
+        for text in judge.real("validation", count)
+    ]
     assert len(taken) == min(count, len(texts))
     assert [taken[0], taken[1], taken[-1]] == [texts[0], texts[1 if count > 3 else len(texts) // 2 - 1], texts[-1]]
 

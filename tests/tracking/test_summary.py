@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffusion_text.metrics.noise_prediction import QUANTITIES
-from diffusion_text.tracking.summary import diffusion_figures, sampling_verdict, verdict
+from diffusion_text.tracking.summary import diffusion_figures, loss_verdict, sampling_verdict, verdict
 
 
 def model(width=128, bound=None):
@@ -51,10 +51,32 @@ def test_a_model_that_diverged_is_not_above_anything():
     assert "Above" not in verdict(model(), figures(math.nan))
 
 
+@pytest.mark.parametrize(
+    ("logged", "learned"),
+    [
+        ({"val/loss": 0.5, "val/without_context/loss": 1.0}, True),
+        ({"val/loss": 1.0, "val/without_context/loss": 1.0}, False),
+        ({"val/loss": math.nan, "val/without_context/loss": 1.0}, False),
+        (  # the rounding, which the whole loss has in it, says nothing about context
+            {
+                "val/loss": 0.5,
+                "val/without_context/loss": 1.5,
+                "val/diffusion": 0.4,
+                "val/without_context/diffusion": 0.4,
+            },
+            False,
+        ),
+    ],
+    ids=["below", "the same", "diverged", "below by its rounding"],
+)
+def test_a_loss_that_needs_no_context_is_said_to_be_one(logged, learned):
+    assert ("Nothing was learned" in loss_verdict(logged)) != learned
+
+
 def test_the_final_figures_keep_every_predictors_bins_apart():
     logged, expected = {}, {}
     for stage in ("val", "test"):
-        logged[f"{stage}/loss"] = torch.tensor(float(len(logged)))
+        logged |= {f"{stage}/loss": torch.tensor(float(len(logged))), f"{stage}/without_context/loss": 1.0}
         for name in ("model", "do_nothing", "linear"):
             for quantity in QUANTITIES:
                 prefix = f"{stage}/{quantity}" if name == "model" else f"{stage}/{name}/{quantity}"
