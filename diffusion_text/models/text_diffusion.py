@@ -154,18 +154,22 @@ class TextDiffusion(Trained):
         x_0, mask = self.encode_batch(batch)
         t = self.time_sampling(len(x_0), x_0.device)
         noisy = self.noised(x_0, torch.randn_like(x_0), t, mask)
-        previous = None
-        if self.self_conditioning:
-            with torch.no_grad():
-                previous = self.predict_x0(noisy.x_t, t, mask)
-            previous = previous * (torch.rand_like(noisy.alpha) < self.self_conditioning)
-        output = self.output(noisy.x_t, t, mask, previous)
+        output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy))
         losses = self.losses(batch, noisy, output)
         self.time_sampling.observe(t, losses["loss"].detach())
         for name, value in losses.items():
             self.log(f"train/{name}", value.mean(), prog_bar=name == "loss", batch_size=len(x_0))
         self.compare("train", noisy, output)
         return losses["loss"].mean()
+
+    @torch.no_grad()
+    def earlier_estimates(self, noisy: Noisy) -> Latents | None:
+        """What the network reads beside x_t: its own estimate for a share of the texts, zeros for the others."""
+        if not self.self_conditioning:
+            return None
+        share = int(self.self_conditioning * len(noisy.x_0) + torch.rand(()))  # the first ones: batches are in no order
+        estimates = self.predict_x0(noisy.x_t[:share], noisy.t[:share], noisy.mask[:share]) if share else noisy.x_0[:0]
+        return F.pad(estimates, (0, 0, 0, 0, 0, len(noisy.x_0) - share))
 
     def evaluate(self, stage, batch, batch_idx):
         """The same times and noise at every evaluation: each text in all ten time bins."""

@@ -84,8 +84,8 @@ class PretrainedTokenizer(TokenizerRecipe):
         tokenizer = load_pretrained(
             AutoTokenizer, self.pretrained, "tokenizer.pretrained", "tokenizer_config.json", "tokenizer=bpe"
         )
-        if tokenizer.pad_token_id is None:
-            tokenizer.add_special_tokens({"pad_token": SPECIAL_TOKENS["pad"]})
+        if tokenizer.pad_token_id is None:  # none is added where one can do: pretrained rows are of these tokens
+            tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token or SPECIAL_TOKENS["pad"]})
         return tokenizer
 
 

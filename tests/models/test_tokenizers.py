@@ -60,6 +60,15 @@ def test_one_without_padding_gets_some(data, tokenizer, tmp_path):
     assert PretrainedTokenizer(str(tmp_path / "bare")).build(data).pad_token_id is not None
 
 
+def test_padding_adds_no_token_where_texts_have_an_end(data, tokenizer, tmp_path):
+    from transformers import PreTrainedTokenizerFast
+
+    like_gpt2 = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="</s>")
+    like_gpt2.save_pretrained(tmp_path / "gpt2")
+    built = PretrainedTokenizer(str(tmp_path / "gpt2")).build(data)
+    assert (len(built), built.pad_token_id) == (len(like_gpt2), like_gpt2.eos_token_id)
+
+
 def test_what_is_no_tokenizer_is_refused_in_one_line(data, tmp_path):
     with pytest.raises(UserError, match=r"^tokenizer\.pretrained=\S+ is not a model directory[^\n]*json$"):
         PretrainedTokenizer(str(tmp_path)).build(data)
