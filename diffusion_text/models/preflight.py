@@ -57,7 +57,8 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
     with torch.no_grad():
         x_0, mask = model.encode_batch(batch)
         decoded = space.decode(x_0, mask, limit=DECODED)
-        snapped = space.snap(x_0)
+        clean = x_0 if space.encodes_ahead else space.encode(tokens, token_mask)
+        snapped = space.snap(clean)
     real = space.latent_mask(token_mask)
     real = F.pad(real, (0, mask.shape[1] - real.shape[1]))
     half, last = (torch.full((len(x_0),), t, device=x_0.device) for t in (0.5, 1.0))
@@ -66,12 +67,12 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
     model.losses(batch, noisy, output)["loss"].mean().backward()
     few = {name: value[:SEEN] for name, value in batch.items()}
     of_rows = not (space.encodes_ahead or isinstance(model.prediction, LogitsPrediction))
-    gradients = {name: parameter.grad for name, parameter in denoiser.named_parameters()}
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     return [
         round_trip(token_accuracy(decoded, tokens[:, :DECODED], token_mask[:, :DECODED]), not space.encodes_ahead),
-        snap_space(snapped, x_0, real),
+        snap_space(snapped, clean, real),
         latent_scale(x_0, real),
-        standardisation(x_0, real),
+        *([standardisation(x_0, real)] if space.encodes_ahead else []),
         kept_statistics({name for name, _ in space.named_buffers()}, set(space.state_dict())),
         readable_share(x_0, tokens.masked_fill(~token_mask, -1), real, model.schedule),
         output_rank(denoiser, denoiser.output_width, space.dim, model.is_bare_epsilon, x_0.device),
