@@ -1,4 +1,5 @@
 import contextlib
+import csv
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,16 @@ def test_a_diffusion_lm_in_two_halves_is_the_same_run(trained_lm):
     one, other = (torch.load(training.run.last, weights_only=True) for training in (whole, halves))
     for part in ("state_dict", "current_model_state"):
         assert_close(one[part], other[part], rtol=0, atol=0, equal_nan=True)
+
+
+def test_the_best_checkpoint_may_be_that_of_the_best_text(trained_lm):
+    quality = ["callbacks=early_stopping", "callbacks.early_stopping.monitor=quality/judge_nll"]
+    training = trained_lm("run", 3, "prediction=logits", "callbacks.best.monitor=quality/judge_nll", *quality)
+    with (training.run.directory / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+        rows = [
+            (float(row["quality/judge_nll"]), int(row["step"]))
+            for row in csv.DictReader(stream)
+            if row["quality/judge_nll"]
+        ]
+    assert [step for _, step in rows] == [1, 2, 3]
+    assert torch.load(training.run.best, weights_only=True)["global_step"] == min(rows)[1]

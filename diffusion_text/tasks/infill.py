@@ -7,7 +7,7 @@ import json
 from rich.text import Text
 
 from diffusion_text.errors import UserError
-from diffusion_text.tasks.given import with_blanks
+from diffusion_text.tasks.given import BLANK, with_blanks
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.summary import console
 
@@ -16,7 +16,7 @@ class Infill:
     """Find the tokens that stand for each `_` of `text=`; everything else stays exactly as it is."""
 
     def __call__(self, session: Session) -> None:
-        if session.text is None:
+        if session.text is None or BLANK not in session.text:
             raise UserError('task=infill needs a text with blanks, one _ for each token: text="O ____, ____ art thou"')
         given = with_blanks(session, session.text)
         sampled = session.sample(given)

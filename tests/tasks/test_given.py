@@ -60,7 +60,8 @@ def test_the_network_sees_what_is_given_without_noise(asked):
     ("settings", "message"),
     [
         (["task=infill"], "needs a text with blanks"),
-        (["task=infill", "text='this is far too long'"], "from 1 to 12"),
+        (["task=infill", "text=stone"], "needs a text with blanks"),
+        (["task=infill", "text='_ is far too long'"], "from 1 to 12"),
         (["text=stone", "length=4"], "from 1 to 4"),
     ],
 )
