@@ -267,7 +267,7 @@ class TextDiffusion(Trained):
         @torch.no_grad()
         def predict_x0(x: Latents, t: Times, previous: Latents | None) -> Latents:
             x_0 = self.predict_x0(x, t, mask, previous if self.self_conditioning else None, sampler.score_temperature)
-            if float(t[0]) <= sampler.snap:
+            if sampler.snap and float(t[0]) <= sampler.snap:
                 x_0 = self.text_space.snap(x_0)
             if given is None:
                 return x_0
