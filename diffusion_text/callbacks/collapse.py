@@ -15,6 +15,7 @@ from diffusion_text.diagnostics.collapse import Alarm, collapse_alarms
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.models.quality import Judge, Quality
 from diffusion_text.models.text_diffusion import TextDiffusion, root_mean_square
+from diffusion_text.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class CollapseMonitor(Callback):
             raise ValueError(f"callbacks.collapse.action must be warn or stop, not {action}")
         if every_n_steps < 1 or num_samples < 1 or patience < 1:
             raise ValueError("callbacks.collapse.every_n_steps, num_samples and patience must be at least 1")
-        self.sampler, self.file = sampler, Path(run_dir) / "alarms.jsonl"
+        self.sampler, self.run = sampler, Run(Path(run_dir))
         self.every_n_steps, self.num_samples, self.seed = every_n_steps, num_samples, seed
         self.warm_up, self.patience, self.action = warm_up, patience, action
         self.in_a_row: dict[str, int] = {}
@@ -95,7 +96,7 @@ class CollapseMonitor(Callback):
     def ring(self, alarm: Alarm, trainer: Trainer) -> None:
         """Raise an alarm."""
         row = {"step": trainer.global_step} | alarm._asdict()
-        with self.file.open("a", encoding="utf-8") as stream:
+        with self.run.alarms.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
         log.warning("Step %d, %s: %s; %s", trainer.global_step, alarm.name, alarm.measured, alarm.cause)
         if self.action == "stop":

@@ -86,7 +86,8 @@ class Sampler(ABC):
             first, last = schedule.alpha_sigma(times[[0, -1]])[0].arccos().tolist()
             angles = torch.linspace(first, last, self.num_steps + 1, dtype=torch.float64)
             times[1:-1] = schedule.time_at(angles.cos())[1:-1]
-        elif self.spacing == "training" and drawn is not None:
+        elif self.spacing == "training":
+            assert drawn is not None
             shares = torch.linspace(drawn.share_below(start), 0.0, self.num_steps + 1, dtype=torch.float64)
             times[1:-1] = drawn.quantile(shares)[1:-1]
         return times

@@ -18,4 +18,4 @@ class WordSnappingSpace(BartSpace):
 
     def snap(self, x_0):
         words = self.standardize(self.frozen.on(x_0.device).bart.get_input_embeddings().weight)
-        return words[torch.cdist(x_0, words.expand(len(x_0), -1, -1)).argmin(-1)]
+        return words[torch.cdist(x_0, words).argmin(-1)]

@@ -30,8 +30,8 @@ class Judge:
     def __init__(self, splits: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase):
         self.splits, self.pad_token_id = splits, tokenizer.pad_token_id
         self.special = torch.tensor(tokenizer.all_special_ids)
-        special, batches = tokenizer.all_special_ids, splits["train"].with_format("numpy").iter(1000)
-        texts = [tokens[~np.isin(tokens, special)] for batch in batches for tokens in batch["tokens"]]
+        batches = splits["train"].with_format("numpy").iter(1000)
+        texts = [tokens[~np.isin(tokens, self.special)] for batch in batches for tokens in batch["tokens"]]
         self.reference = QualityReference(texts, written(tokenizer))
 
     def __call__(self, tokens: Tokens) -> Quality:

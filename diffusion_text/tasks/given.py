@@ -22,7 +22,7 @@ def with_blanks(session: Session, text: str) -> Given:
 def prompt(session: Session, text: str) -> Given:
     """A text that goes on up to `session.length`, or as long as texts were in training."""
     ids = ids_of(session, text)
-    return given(session, ids + [UNKNOWN] * (longest(session) - len(ids)))
+    return given(session, ids + [UNKNOWN] * (room(session) - len(ids)))
 
 
 def ids_of(session: Session, text: str) -> list[int]:
@@ -33,14 +33,15 @@ def ids_of(session: Session, text: str) -> list[int]:
     ids: list[int] = []
     for piece in re.split(f"({BLANK})", text):
         ids += [UNKNOWN] if piece == BLANK else tokenizer(piece, add_special_tokens=False, verbose=False).input_ids
-    if not ids or len(ids) > longest(session):
-        raise UserError(f"text= has {len(ids)} tokens: this run takes from 1 to {longest(session)}")
+    if not ids or len(ids) > room(session):
+        raise UserError(f"text= has {len(ids)} tokens: this run takes from 1 to {room(session)}")
     return ids
 
 
-def longest(session: Session) -> int:
-    """The most tokens that a text may have."""
-    return session.length or len(session.model.length_counts) - 1
+def room(session: Session) -> int:
+    """The most tokens that a text may have, without those that the corpus puts around it."""
+    longest = session.length or len(session.model.length_counts) - 1
+    return longest - len(session.corpus.wrap([], session.model.text_space.tokenizer))
 
 
 def given(session: Session, ids: list[int]) -> Given:

@@ -110,3 +110,22 @@ def test_quality_puts_samples_beside_real_text_and_unigrams(asked, capsys):
 def test_mauve_without_a_language_model_is_refused(asked):
     with pytest.raises(UserError, match=r"task\.language_model"):
         asked("task=quality", "task.mauve=true")
+
+
+@pytest.mark.parametrize(("settings", "expected"), [((), 12), (("length=8",), 8)])
+def test_what_a_corpus_puts_around_a_text_costs_nothing_that_is_given(
+    composed, saved, small_lm, sampled, local, tmp_path, settings, expected
+):
+    from diffusion_text.composition import compose_training
+
+    (tmp_path / "run").mkdir()
+    training = compose_training(composed(*small_lm, "data.packing=paragraphs", f"run_dir={tmp_path / 'run'}"))
+    cache = next(setting for setting in local if setting.startswith("cache_dir"))
+    _, session = sampled(saved(training), cache, *settings)
+    tokenizer = session.model.text_space.tokenizer
+    started = prompt(session, "stone")
+    assert started.tokens[:6].tolist() == [tokenizer.bos_token_id, *tokenizer("stone").input_ids]
+    assert len(started.tokens) == expected
+    with pytest.raises(UserError, match=f"from 1 to {expected - 2}"):
+        with_blanks(session, "_" * (expected - 1))
+    assert with_blanks(session, "_" * (expected - 2)).where.sum() == 2
