@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,8 @@ import datasets
 import platformdirs
 import torch
 import transformers
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
@@ -28,6 +32,8 @@ from diffusion_text.data.base import Encoder, TextDataModule
 from diffusion_text.diffusion.losses import CosineMagnitudeLoss, CrossEntropyLoss, MinSNRWeighting
 from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.entry import CONF
+from diffusion_text.environment import environment
 from diffusion_text.errors import UserError, first_line
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe, TrainedSpace
@@ -36,7 +42,19 @@ from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.runs import Run, find_checkpoint
 from diffusion_text.tasks.session import Session
 
-MACHINERY = ("trainer", "logger", "callbacks", "cache_dir", "run_dir", "preflight", "resume")  # not what a model is
+PRESETS = ("experiment", "sweep")  # groups that are nothing but values and choices of other groups
+PLACES = ("run_dir", "cache_dir", "resume", "name")
+MACHINERY = (
+    "trainer",
+    "logger",
+    "callbacks",
+    "cache_dir",
+    "run_dir",
+    "preflight",
+    "resume",
+    "objective",
+    "report",
+)  # not what a model is
 
 
 @dataclass
@@ -79,6 +97,8 @@ def compose_training(cfg: DictConfig) -> Training:
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     OmegaConf.save(OmegaConf.create(config), run.config)
+    run.changes.write_text(json.dumps(changes(cfg), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    run.environment.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
     model.save_hyperparameters({name: as_data(node) for name, node in config.items() if name not in MACHINERY})
     return Training(model, data, trainer, sampler, cfg.num_samples, cfg.seed, cfg.preflight, run)
 
@@ -168,6 +188,32 @@ def build_trainer(cfg: DictConfig) -> Trainer:
         "enable_model_summary": False,
     }
     return build(cfg, "trainer", **settings)
+
+
+def changes(cfg: DictConfig) -> dict[str, Any]:
+    """What was chosen that is not the default: groups, then values other than those that come with the groups."""
+    chosen = HydraConfig.get().runtime.choices
+    started = GlobalHydra.instance().is_initialized()
+    with nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
+        usual = compose("train", return_hydra_config=True).hydra.runtime.choices
+        groups = {name: option for name, option in chosen.items() if name in usual and option != usual[name]}
+        groups = {name: option for name, option in groups.items() if not name.startswith("hydra/")}
+        plain = [f"{name}={option or 'null'}" for name, option in groups.items() if name not in PRESETS]
+        given = [*flat_values(compose("train", plain)).items()]
+    here = flat_values(cfg)
+    values = {name: value for name, value in here.items() if (name, value) not in given and "_target_" not in name}
+    return groups | {name: value for name, value in values.items() if not name.startswith(PLACES)}
+
+
+def flat_values(node: DictConfig) -> dict[str, Any]:
+    """Values by dotted name, interpolations as they are written."""
+
+    def walk(value: Any, name: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {name: value}
+        return {k: v for key, item in value.items() for k, v in walk(item, f"{name}.{key}".lstrip(".")).items()}
+
+    return walk(OmegaConf.to_container(node), "")
 
 
 def is_autoencoder(cfg: DictConfig) -> bool:
@@ -262,7 +308,7 @@ def check_parts(cfg: DictConfig, parts: dict[str, Any]) -> None:
 
 def quiet_libraries() -> None:
     """Keep the libraries' chatter out of the log: Lightning's tips, and bars where nobody watches."""
-    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
+    for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning 2.6 with torch 2.13
     transformers.utils.logging.disable_progress_bar()  # saving and loading take no time worth a bar

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from diffusion_text.errors import UserError
+from diffusion_text.errors import UserError, first_line
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -44,6 +44,22 @@ def user_errors() -> Iterator[None]:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
         fail(str(error))
+
+
+@contextmanager
+def recorded_errors() -> Iterator[None]:
+    """Inside a training job: why it failed is kept in its run directory, for those who compare runs."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from diffusion_text.runs import Run
+
+    file = Run(Path(HydraConfig.get().runtime.output_dir)).error
+    try:
+        yield
+    except BaseException as error:
+        if not (isinstance(error, SystemExit) and not error.code):
+            file.write_text(f"{type(error).__name__}: {first_line(error)}\n", encoding="utf-8")
+        raise
 
 
 def fail(message: str) -> None:

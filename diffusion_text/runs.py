@@ -20,6 +20,31 @@ class Run:
         return self.directory / "config.yaml"
 
     @property
+    def changes(self) -> Path:
+        """What of the configuration differs from the defaults."""
+        return self.directory / "changes.json"
+
+    @property
+    def environment(self) -> Path:
+        """Which code ran on which machine."""
+        return self.directory / "environment.json"
+
+    @property
+    def history(self) -> Path:
+        """All that was logged, a row a step."""
+        return self.directory / "metrics.csv"
+
+    @property
+    def error(self) -> Path:
+        """Why the run failed, if it did."""
+        return self.directory / "error.txt"
+
+    @property
+    def report(self) -> Path:
+        """All of it on one page."""
+        return self.directory / "report.html"
+
+    @property
     def checkpoints(self) -> Path:
         return self.directory / "checkpoints"
 
@@ -51,6 +76,11 @@ class Run:
     @property
     def samples(self) -> Path:
         return self.directory / "samples"
+
+    @property
+    def texts(self) -> Path:
+        """Texts sampled at validations, one validation a line."""
+        return self.samples / "validation.jsonl"
 
     @property
     def metrics(self) -> Path:

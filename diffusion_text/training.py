@@ -50,6 +50,7 @@ def train(training: Training) -> None:
             if training.trainer.is_global_zero:
                 conclude(training, seconds)
             loggers.finish(failed=False)
+            run.error.unlink(missing_ok=True)  # an earlier attempt's
     except Timeout as error:
         raise UserError(f"another process is training in {run.directory}: choose another hydra.run.dir") from error
     except BaseException:

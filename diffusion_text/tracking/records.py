@@ -1,0 +1,120 @@
+"""What a run directory says of its run, read back from its files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffusion_text.runs import Run
+
+UNNAMED = {"model", "overall", "bins"}  # levels of metrics.json that the names of logged metrics leave out
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run, finished or not. What it has not written is empty."""
+
+    run: Run
+
+    @property
+    def name(self) -> str:
+        """The run directory's."""
+        return self.run.directory.resolve().name
+
+    @property
+    def error(self) -> str | None:
+        """Why the run failed, in a line; None if it did not."""
+        return self.run.error.read_text(encoding="utf-8").strip() if self.run.error.is_file() else None
+
+    @property
+    def status(self) -> str:
+        """finished, failed or unfinished."""
+        if self.error is not None:
+            return "failed"
+        return "finished" if self.run.metrics.is_file() else "unfinished"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        return yaml.safe_load(self.run.config.read_text(encoding="utf-8")) if self.run.config.is_file() else {}
+
+    @cached_property
+    def changes(self) -> dict[str, Any]:
+        """What of the configuration differs from the defaults, by dotted name; groups come first."""
+        return self._json(self.run.changes, {})
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Which code ran on which machine."""
+        return self._json(self.run.environment, {})
+
+    @cached_property
+    def preflight(self) -> list[dict[str, str]]:
+        """The checks, each with what was measured and its verdict."""
+        return self._json(self.run.preflight, [])
+
+    @cached_property
+    def alarms(self) -> list[dict[str, Any]]:
+        """What the collapse monitor raised."""
+        return self._lines(self.run.alarms)
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """The final figures."""
+        return self._json(self.run.metrics, {})
+
+    @cached_property
+    def final(self) -> dict[str, float]:
+        """The final figures that are numbers, under the names that metrics are logged by: `val/noise_cosine/0`."""
+        return dict(flat(self.figures))
+
+    @cached_property
+    def history(self) -> list[dict[str, float]]:
+        """All that was logged; each row has its `step`, the number of steps done."""
+        if not self.run.history.is_file():
+            return []
+        with self.run.history.open(newline="", encoding="utf-8") as stream:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)]
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """Step and value of a metric, wherever it was logged and finite."""
+        rows = ((int(row["step"]), row[metric]) for row in self.history if metric in row)
+        return [(step, value) for step, value in rows if math.isfinite(value)]
+
+    @cached_property
+    def texts(self) -> list[dict[str, Any]]:
+        """Texts sampled at each validation, with its `step`."""
+        return self._lines(self.run.texts)
+
+    def newest(self, pattern: str) -> list[dict[str, Any]]:
+        """The lines of the newest file of samples that matches."""
+        files = sorted(self.run.samples.glob(pattern), key=lambda file: file.stat().st_mtime)
+        return self._lines(files[-1]) if files else []
+
+    @staticmethod
+    def _json(file: Path, otherwise: Any) -> Any:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else otherwise
+
+    @staticmethod
+    def _lines(file: Path) -> list[dict[str, Any]]:
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        return [json.loads(line) for line in lines]
+
+
+def flat(figures: Any, names: tuple[str, ...] = ()) -> list[tuple[str, float]]:
+    """The numbers in nested figures, each with its path."""
+    if isinstance(figures, (int, float)):
+        return [("/".join(names), float(figures))]
+    if isinstance(figures, list):
+        figures = dict(enumerate(figures)) if all(isinstance(item, (int, float)) for item in figures) else {}
+    if not isinstance(figures, dict):
+        return []
+    named = (((*names, str(key)) if key not in UNNAMED else names, value) for key, value in figures.items())
+    return [pair for path, value in named for pair in flat(value, path)]
