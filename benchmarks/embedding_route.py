@@ -14,7 +14,7 @@ from typing import Any
 
 from rows import ROOT, Row, add_row, call, newest, read_rows, table
 
-from diffusion_text.tasks.quality import TITLES
+from diffusion_text.tracking.summary import QUALITY_TITLES as TITLES
 
 RUNS = ROOT / "outputs" / "embedding_route"
 ROWS, PAGE = ROOT / "docs" / "embedding_route.jsonl", ROOT / "docs" / "embedding_route.md"

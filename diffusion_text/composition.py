@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -68,6 +67,7 @@ class Training:
     num_samples: int
     seed: int
     preflight: str
+    report: dict[str, int]
     run: Run
 
 
@@ -100,7 +100,7 @@ def compose_training(cfg: DictConfig) -> Training:
     run.changes.write_text(json.dumps(changes(cfg), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     run.environment.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
     model.save_hyperparameters({name: as_data(node) for name, node in config.items() if name not in MACHINERY})
-    return Training(model, data, trainer, sampler, cfg.num_samples, cfg.seed, cfg.preflight, run)
+    return Training(model, data, trainer, sampler, cfg.num_samples, cfg.seed, cfg.preflight, dict(cfg.report), run)
 
 
 def compose_diffusion(
@@ -239,6 +239,8 @@ def check_values(cfg: DictConfig) -> None:
     """Refuse numbers that are none, before anything computes with them."""
     check_count(cfg.num_samples, "num_samples")
     check_count(cfg.seed, "seed")
+    for name in cfg.report:
+        check_count(cfg.report[name], f"report.{name}")
     for name, least in (("max_steps", -1), ("accumulate_grad_batches", 1), ("log_every_n_steps", 1)):
         check_count(cfg.trainer[name], f"trainer.{name}", least)
     for name, least in (("length", 4), ("batch_size", 1), ("num_workers", 0)):
@@ -315,5 +317,4 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's own
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")  # the latents are cached
     warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
+    datasets.disable_progress_bars()  # ours are shown

@@ -3,10 +3,15 @@
 import logging
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from rich import progress
 
 log = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
 
 class Bar(RichProgressBar):
@@ -37,13 +42,48 @@ class ProgressLines(ProgressBar):
         if not trainer.is_global_zero or step % every or step == self.since[1]:
             return
         rate = (step - self.since[1]) / (time.monotonic() - self.since[0])
+        left = (trainer.max_steps - step) / rate if trainer.max_steps > 0 else None
         figures = "  ".join(f"{name} {value:.3f}" for name, value in self.get_metrics(trainer, pl_module).items())
-        log.info("Step %d of %s, %.1f it/s  %s", step, trainer.max_steps, rate, figures)
+        log.info("Step %d of %s, %.1f it/s%s  %s", step, trainer.max_steps, rate, remaining(left), figures)
 
     def get_metrics(self, trainer, pl_module):
         return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if isinstance(v, float)}
 
 
+def remaining(seconds: float | None) -> str:
+    """Time left, as words of a line."""
+    return "" if seconds is None else f", {seconds // 60:.0f}:{seconds % 60:02.0f} left"
+
+
 def progress_bar() -> ProgressBar:
     """Rich's bar on a terminal, lines elsewhere."""
     return Bar() if sys.stdout.isatty() else ProgressLines()
+
+
+@contextmanager
+def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A function that is told how much more is done of something long; shown with rate and time left on a terminal."""
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        Rate(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, disable=not sys.stdout.isatty(), transient=True) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda done: shown.advance(task, done)
+
+
+def counted(items: Iterable[Item], done: Callable[[int], None]) -> Iterator[Item]:
+    """The same items, each counted."""
+    for item in items:
+        yield item
+        done(1)
+
+
+class Rate(progress.ProgressColumn):
+    """How many are done in a second."""
+
+    def render(self, task):
+        return f"{task.speed:.1f} a second" if task.speed else ""

@@ -1,4 +1,4 @@
-"""One training from start to table: fit, evaluate the best weights, sample, sum up."""
+"""One training from start to report: check, fit, conclude."""
 
 from __future__ import annotations
 
@@ -7,30 +7,17 @@ import logging
 import sys
 import time
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from diffusion_text.composition import Training
-from diffusion_text.data.base import TextDataModule
+from diffusion_text.conclusion import conclude
+from diffusion_text.data.base import SPLITS
 from diffusion_text.errors import UserError
-from diffusion_text.models.text_diffusion import TextDiffusion
-from diffusion_text.tasks.generate import write_samples
-from diffusion_text.tasks.session import Session
-from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.tracking import loggers
-from diffusion_text.tracking.plots import plot_noise_prediction
-from diffusion_text.tracking.summary import (
-    autoencoder_figures,
-    diffusion_figures,
-    preflight_table,
-    print_autoencoder,
-    print_diffusion,
-    sampling_verdict,
-)
+from diffusion_text.tracking.summary import preflight_table, startup_table
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +27,8 @@ def train(training: Training) -> None:
     run = training.run
     try:
         with FileLock(run.directory / ".lock", timeout=0) if training.trainer.is_global_zero else nullcontext():
-            log.info("%s", training.model.describe())
+            if training.trainer.is_global_zero:
+                log.info("Training\n%s", startup_table(describe(training)))
             check(training)
             if training.preflight == "only":
                 return
@@ -56,6 +44,21 @@ def train(training: Training) -> None:
     except BaseException:
         loggers.finish(failed=True)
         raise
+
+
+def describe(training: Training) -> dict[str, str]:
+    """What is about to be trained, on what, where."""
+    data, trainer = training.data, training.trainer
+    texts, *others = (f"{len(data.splits[split]):,}" for split in SPLITS)
+    length = "steps" if trainer.max_steps > 0 else "epochs"
+    many = trainer.max_steps if trainer.max_steps > 0 else trainer.max_epochs
+    return {
+        "data": f"{type(data).__name__}, {texts} texts of up to {data.length} tokens; {' and '.join(others)} held out",
+        **training.model.describe(),
+        "training": f"{many:,} {length} of {data.batch_size} texts",
+        "device": f"{trainer.num_devices} × {trainer.strategy.root_device.type}, {trainer.precision}",
+        "run": str(training.run.directory),
+    }
 
 
 def check(training: Training) -> None:
@@ -86,60 +89,3 @@ def fit(training: Training) -> float:
     except SIGTERMException:
         sys.exit(143)  # Lightning itself would exit with 0
     return time.monotonic() - started
-
-
-def conclude(training: Training, seconds: float) -> None:
-    """Final figures of the best averaged weights on validation and test split, kept in metrics.json, and a table."""
-    model, run, trainer = training.model, training.run, training.trainer
-    best = torch.load(run.best if run.best.is_file() else run.last, map_location="cpu", weights_only=True)
-    model.load_state_dict(best["state_dict"])
-    logged = evaluate(training)
-    facts = {
-        "step": trainer.global_step,
-        "best_step": best["global_step"],
-        "seconds": round(seconds, 1),
-        "parameters": model.count_parameters(),
-    }
-    if isinstance(model, TextDiffusion):
-        session = Session(model, training.sampler, run, best["global_step"], training.seed, training.num_samples)
-        figures = diffusion_figures(model, logged)
-        if run.alarms.is_file():
-            figures["alarms"] = [json.loads(line) for line in run.alarms.read_text(encoding="utf-8").splitlines()]
-        if samples := write_samples(session):
-            sizes = {"rms": samples.rms, "peak_rms": samples.peak_rms}
-            figures["samples"] = sizes | {"verdict": sampling_verdict(**sizes)}
-        print_diffusion(model, figures, session.read(samples) if samples else [])
-        plot_noise_prediction(run.plot, figures)
-    else:
-        space = BartSpace(model.autoencoder)
-        space.save(run.text_space)
-        figures = autoencoder_figures(logged)
-        print_autoencoder(figures, reconstructions(space, training.data, training.num_samples), run)
-    run.metrics.write_text(json.dumps(figures | facts, indent=2) + "\n", encoding="utf-8")
-    print(run.directory)
-
-
-def evaluate(training: Training) -> dict[str, Any]:
-    """What validation and test log for the model as it is now."""
-    evaluator = Trainer(
-        accelerator=training.trainer.strategy.root_device.type,
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    logged: dict[str, Any] = {}
-    for stage in (evaluator.validate, evaluator.test):
-        logged |= stage(training.model, training.data, verbose=False)[0]
-    return logged
-
-
-def reconstructions(space: BartSpace, data: TextDataModule, count: int) -> list[tuple[str, str]]:
-    """Texts of the validation split, and what becomes of them when they are encoded and decoded."""
-    if count == 0:
-        return []
-    batch = next(iter(data.val_dataloader()))
-    tokens, mask = batch["tokens"][:count], batch["mask"][:count]
-    decoded = space.decode(space.encode(tokens, mask), space.latent_mask(mask))
-    return list(zip(space.to_text(tokens), space.to_text(decoded), strict=True))

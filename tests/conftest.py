@@ -248,6 +248,42 @@ def checkpoint(untrained, tmp_path):
     return write
 
 
+SHORT = [
+    "trainer=cpu", "trainer.max_steps=6", "trainer.val_check_interval=3", "trainer.log_every_n_steps=1",
+    "sampler.num_steps=4", "preflight=warn", "num_samples=2", "report.quality=8", "report.garbled=3",
+    "report.trace_steps=4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def finished(local, bart_directory, small_lm, tmp_path_factory):
+    """A function from a route to the record of a training of six steps, which is run once."""
+    from diffusion_text.composition import compose_training
+    from diffusion_text.runs import Run
+    from diffusion_text.tracking.records import Record
+    from diffusion_text.training import train
+
+    routes = {
+        "latent": ["text_space=bart_base", f"text_space.pretrained={bart_directory}", "prediction=epsilon", *local],
+        "embedding": [*small_lm, "callbacks.collapse.every_n_steps=2"],
+        "autoencoder": [
+            "model=text_autoencoder", "text_space.dim=16", "text_space.layers=1", "text_space.heads=2",
+            "text_space.vocab_size=320", *local,
+        ],
+    }  # fmt: skip
+    trained = {}
+
+    def finished(route):
+        if route not in trained:
+            directory = tmp_path_factory.mktemp("runs") / f"{route}-run"
+            directory.mkdir()
+            train(compose_training(compose(*routes[route], *SHORT, f"run_dir={directory}")))
+            trained[route] = Record(Run(directory))
+        return trained[route]
+
+    return finished
+
+
 # ---- A real browser
 
 

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from diffusion_text.cache import cached_directory
 from diffusion_text.data.reading import Lines, paragraphs
 from diffusion_text.errors import UserError
+from diffusion_text.progress import counted, counting
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -113,12 +114,13 @@ class TextDataModule(LightningDataModule, ABC):
                 texts = (pack if self.packing == "paragraphs" else stream)(
                     self.paragraphs(split), tokenizer, self.length
                 )
-                dataset = datasets.Dataset.from_generator(
-                    lambda texts=texts: ({"tokens": text} for text in texts),
-                    features=features,
-                    cache_dir=str(directory / "building"),
-                    fingerprint=split,
-                )
+                with counting(f"Tokenising the {split} split") as done:
+                    dataset = datasets.Dataset.from_generator(
+                        lambda texts=texts, done=done: ({"tokens": text} for text in counted(texts, done)),
+                        features=features,
+                        cache_dir=str(directory / "building"),
+                        fingerprint=split,
+                    )
                 dataset.save_to_disk(directory / split)
             shutil.rmtree(directory / "building")
             train = datasets.load_from_disk(directory / "train").with_format("numpy")
@@ -144,19 +146,21 @@ class TextDataModule(LightningDataModule, ABC):
             latents=datasets.Array2D((None, encoder.dim), "float16"),
         )
 
-        def encode(batch: dict) -> dict:
+        def encode(batch: dict, done: Callable[[int], None]) -> dict:
             tokens, mask = pad(batch["tokens"], self.pad_token_id)
             latents = encoder.encode_raw(tokens, mask).half().cpu().numpy()
             lengths = [encoder.latent_length(len(ids)) for ids in batch["tokens"]]
+            done(len(lengths))
             return {"latents": [text[:length] for text, length in zip(latents, lengths, strict=True)]}
 
         moments = LatentMoments(encoder.dim, self.length)
         for split, dataset in self.splits.items():
             building = directory / "building.arrow"
-            encoded = dataset.map(
-                encode, batched=True, batch_size=64, features=features, cache_file_name=str(building),
-                desc=f"Encoding the {split} split", load_from_cache_file=False, new_fingerprint=split,
-            )  # fmt: skip
+            with counting(f"Encoding the {split} split", len(dataset)) as done:
+                encoded = dataset.map(
+                    partial(encode, done=done), batched=True, batch_size=64, features=features,
+                    cache_file_name=str(building), load_from_cache_file=False, new_fingerprint=split,
+                )  # fmt: skip
             encoded.save_to_disk(directory / split)
             building.unlink()
         for batch in datasets.load_from_disk(directory / "train").with_format("numpy").iter(256):

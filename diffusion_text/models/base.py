@@ -31,8 +31,8 @@ class Trained(LightningModule, ABC):
         """Check the model as it would be trained on `batch` and sampled with `sampler`; leaves no trace in it."""
 
     @abstractmethod
-    def describe(self) -> str:
-        """What it is made of, in a line."""
+    def describe(self) -> dict[str, str]:
+        """What it is made of, part by part."""
 
     @abstractmethod
     def evaluate(self, stage: str, batch: dict[str, Tensor], batch_idx: int) -> None:

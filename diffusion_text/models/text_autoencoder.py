@@ -81,12 +81,15 @@ class TextAutoencoder(Trained):
         noise = torch.randn(z.shape, generator=generator).to(z) * z[latent_mask].std(0)
         return self.autoencoder.generate(z + level * noise, latent_mask).sequences[:, 1:]
 
-    def describe(self) -> str:
+    def describe(self):
         config = self.autoencoder.bart.config
         size = f"{config.encoder_layers} + {config.decoder_layers} layers, {config.vocab_size:,} tokens"
         tokens = "a token" if self.autoencoder.compression == 1 else f"for {self.autoencoder.compression} tokens"
-        latents = f"{self.autoencoder.dim} channels {tokens}"
-        return f"TextAutoencoder · {size} · {latents} · {self.count_parameters():,} parameters"
+        return {
+            "text space": f"{self.autoencoder.dim} channels {tokens}",
+            "model": f"{type(self.autoencoder).__name__}, {size}, {self.count_parameters():,} parameters",
+            "loss": f"reconstruction + {self.kl_weight:g} · KL",
+        }
 
     def preflight(self, batch, sampler) -> list[Check]:
         """Whether the loss trains every parameter."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -199,9 +199,17 @@ class TextDiffusion(Trained):
     def preflight(self, batch, sampler) -> list[Check]:
         return preflight(self, batch, sampler)
 
-    def describe(self) -> str:
-        parts = (self.text_space, self.denoiser, self.schedule, self.prediction, self.loss)
-        return f"{' · '.join(type(part).__name__ for part in parts)} · {self.count_parameters():,} parameters"
+    def describe(self):
+        def named(*parts: object) -> str:
+            return " · ".join(type(part).__name__ for part in parts)
+
+        return {
+            "text space": f"{named(self.text_space)}, {self.text_space.dim} channels",
+            "model": f"{named(self.denoiser)}, {self.count_parameters():,} parameters",
+            "schedule": named(self.schedule, self.time_sampling),
+            "prediction": named(self.prediction),
+            "loss": named(self.loss, self.weighting),
+        }
 
     @property
     def is_bare_epsilon(self) -> bool:
@@ -294,14 +302,16 @@ class TextDiffusion(Trained):
         given: Given | None = None,
         temperature: float = 0.0,
         batch_size: int = 64,
+        done: Callable[[int], None] = lambda steps: None,
     ) -> Sampled:
         """Texts, unconditional or around the tokens `given`, `batch_size` at a time; the same arguments give the same.
 
         A `temperature` above 0 draws the tokens from the rounding's distribution instead of taking the likeliest.
+        `done` is told of every step of a batch.
         """
         generator = torch.Generator().manual_seed(seed)
         masks = self.draw_mask(num_samples, length if given is None else len(given.tokens), generator)
-        batches = [self._sample(sampler, m, generator, given, temperature) for m in masks.split(batch_size)]
+        batches = [self._sample(sampler, m, generator, given, temperature, done) for m in masks.split(batch_size)]
         longest = max(batch.tokens.shape[1] for batch in batches)
         pad_token_id = self.text_space.tokenizer.pad_token_id
         tokens = [F.pad(b.tokens, (0, longest - b.tokens.shape[1]), value=pad_token_id) for b in batches]
@@ -313,7 +323,13 @@ class TextDiffusion(Trained):
         return self.sample(sampler, num_samples, seed, length).tokens
 
     def _sample(
-        self, sampler: Sampler, mask: Mask, generator: torch.Generator, given: Given | None, temperature: float
+        self,
+        sampler: Sampler,
+        mask: Mask,
+        generator: torch.Generator,
+        given: Given | None,
+        temperature: float,
+        done: Callable[[int], None],
     ) -> Sampled:
         """One batch of samples."""
         mask = mask.to(self.device)
@@ -322,6 +338,7 @@ class TextDiffusion(Trained):
         for state in self.reverse(sampler, x_t, mask, generator, given=given):
             x_t = state.x_s
             peak = max(peak, root_mean_square(x_t, mask))
+            done(1)
         if temperature:
             tokens = self.text_space.draw(x_t, mask, temperature, generator)
         else:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from rich.table import Table
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+class Garbled(NamedTuple):
+    """Texts as they were, what became of them by name, and how close that is to them."""
+
+    originals: list[str]
+    texts: dict[str, list[str]]
+    scores: dict[str, dict[str, float]]
+
+
 class Garble:
     """Spoil each text by `how` at `rate`, encode it, add noise up to time `t`, denoise, decode.
 
@@ -26,7 +34,7 @@ class Garble:
     Beside the restored texts stands the do-nothing baseline: the garbled latent, decoded as it is.
     """
 
-    def __init__(self, how: str = "shuffle", rate: float = 0.3, window: int = 3, t: float = 0.3):
+    def __init__(self, how: str = "shuffle", rate: float = 0.3, window: int = 3, t: float = 0.1):
         if how not in ("shuffle", "drop", "repeat", "replace"):
             raise ValueError(f"task.how must be shuffle, drop, repeat or replace, not {how}")
         if not 0 <= rate <= 1 or not 0 < t <= 1 or window < 2:
@@ -36,6 +44,12 @@ class Garble:
         self.how, self.rate, self.window, self.t = how, rate, window, t
 
     def __call__(self, session: Session) -> None:
+        garbled = self.measure(session)
+        self.show(garbled)
+        print(self.write(session, garbled))
+
+    def measure(self, session: Session) -> Garbled:
+        """Garble and restore the session's texts."""
         space = session.model.text_space
         whole = self.that_fit(session)
         spoilt = self.spoil(whole, space.tokenizer, random.Random(session.seed))
@@ -49,7 +63,7 @@ class Garble:
             name: {"word_error_rate": word_error_rate(them, originals), "chrf": chrf(them, originals)}
             for name, them in texts.items()
         }
-        self.report(session, originals, texts, scores)
+        return Garbled(originals, texts, scores)
 
     def that_fit(self, session: Session) -> list[list[int]]:
         """The session's texts as token ids, short enough to be repeated at this rate within the model's length."""
@@ -88,29 +102,34 @@ class Garble:
         generator = torch.Generator().manual_seed(session.seed)
         alpha, sigma = (per_text(level).to(x_0) for level in session.model.schedule.alpha_sigma(torch.tensor(self.t)))
         x_t = corrupt(x_0, draw_like(x_0, generator), alpha, sigma)
-        for state in session.model.reverse(session.sampler, x_t, mask, generator, start=self.t):
+        for state in session.reverse(x_t, mask, generator, self.t):
             x_t = state.x_s
         return x_t
 
-    def report(self, session: Session, originals: list[str], texts: dict[str, list[str]], scores: dict) -> None:
-        """Print texts side by side and the scores; write both as .jsonl."""
+    def show(self, garbled: Garbled) -> None:
+        """Print texts side by side, and the scores."""
         table = Table(
             title=f"{self.how}, rate {self.rate:g}, denoised from t = {self.t:g}", show_lines=True, title_justify="left"
         )
         for column in ("original", "garbled", "restored"):
             table.add_column(column)
-        for row in list(zip(originals, texts["garbled"], texts["restored"], strict=True))[:3]:
+        texts = (garbled.originals, garbled.texts["garbled"], garbled.texts["restored"])
+        for row in list(zip(*texts, strict=True))[:3]:
             table.add_row(*(" ".join(text.split()) for text in row))
         console().print(table)
-        summary = Table(title=f"Against the original, over {len(originals)} texts", title_justify="left")
+        summary = Table(title=f"Against the original, over {len(garbled.originals)} texts", title_justify="left")
         for column in ("", "word error rate", "chrF"):
             summary.add_column(column)
-        for name, score in scores.items():
+        for name, score in garbled.scores.items():
             summary.add_row(name, f"{score['word_error_rate']:.3f}", f"{score['chrf']:.3f}")
         console().print(summary)
-        path = session.file("garble", ".jsonl")
+
+    def write(self, session: Session, garbled: Garbled) -> Path:
+        """Settings and scores, then a line a text, as .jsonl."""
         settings = {"how": self.how, "rate": self.rate, "window": self.window, "t": self.t, "seed": session.seed}
-        rows = [{"scores": scores, **settings, "nfe": session.sampler.nfe}]
-        rows += [{"original": original, **{n: t[i] for n, t in texts.items()}} for i, original in enumerate(originals)]
-        path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n", encoding="utf-8")
-        print(path)
+        rows = [{"scores": garbled.scores, **settings, "nfe": session.sampler.nfe}]
+        rows += [
+            {"original": original, **{name: texts[i] for name, texts in garbled.texts.items()}}
+            for i, original in enumerate(garbled.originals)
+        ]
+        return session.write_lines("garble", rows)

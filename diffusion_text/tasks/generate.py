@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from diffusion_text.models.text_diffusion import Given, Sampled
 from diffusion_text.tasks.given import prompt
 from diffusion_text.tasks.session import Session
@@ -31,9 +29,8 @@ def write_samples(session: Session, given: Given | None = None) -> Sampled | Non
     name = type(sampler).__name__.removesuffix("Sampler").lower()
     facts = {"seed": session.seed, "sampler": name, "nfe": sampler.nfe, "step": session.step}
     facts |= {"temperature": session.temperature} if session.temperature else {}
-    lines = [json.dumps({"text": text, **facts}, ensure_ascii=False) for text in texts]
-    table = session.file(f"{name}-{sampler.nfe}-seed-{session.seed}", ".jsonl")
-    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = [{"text": text, **facts} for text in texts]
+    table = session.write_lines(f"{name}-{sampler.nfe}-seed-{session.seed}", rows)
     header = "  ".join(f"{key} {value}" for key, value in facts.items())
     table.with_suffix(".txt").write_text("\n\n".join([f"# {header}", *texts]) + "\n", encoding="utf-8")
     return sampled

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from rich.text import Text
 
 from diffusion_text.errors import UserError
@@ -21,13 +19,11 @@ class Infill:
         given = with_blanks(session, session.text)
         sampled = session.sample(given)
         tokenizer = session.model.text_space.tokenizer
-        path = session.file("infill", ".jsonl")
-        lines = []
+        rows = []
         for number, tokens in enumerate(sampled.tokens, 1):
             pieces = tokenizer.batch_decode(tokens[:, None], skip_special_tokens=True)
             styles = ("" if was_given else "bold" for was_given in given.where)
             console().print(Text.assemble(f"[{number}] ", *zip(pieces, styles, strict=True)), soft_wrap=True)
             text = tokenizer.decode(tokens, skip_special_tokens=True)
-            lines.append(json.dumps({"text": text, "given": session.text, "seed": session.seed}, ensure_ascii=False))
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        print(path)
+            rows.append({"text": text, "given": session.text, "seed": session.seed})
+        print(session.write_lines("infill", rows))

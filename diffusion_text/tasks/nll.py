@@ -14,6 +14,7 @@ from diffusion_text.diffusion.gaussian import corrupt
 from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.errors import UserError
 from diffusion_text.models.diffusion_lm import DiffusionLM
+from diffusion_text.progress import counted, counting
 from diffusion_text.shapes import Latents, Mask, PerText, Times, Tokens
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.summary import console
@@ -43,9 +44,10 @@ class NLL:
             raise UserError("task=nll is for two texts or more of the test split: use num_samples=2 or more, no text=")
         tokens, mask = session.texts("test")
         generator = torch.Generator().manual_seed(session.seed)
-        batches = zip(tokens.split(session.batch_size), mask.split(session.batch_size), strict=True)
+        batches = list(zip(tokens.split(session.batch_size), mask.split(session.batch_size), strict=True))
         t_0 = self.t_0 or (1e-3 if model.reads_tokens else 0.3)
-        terms = [self.terms(model, *batch, t_0, generator) for batch in batches]
+        with counting("Bounding batches", len(batches)) as done:
+            terms = [self.terms(model, *batch, t_0, generator) for batch in counted(batches, done)]
         nats = {name: torch.cat([term[name] for term in terms]).cpu().double() for name in terms[0]}
         nats["total"] = torch.stack(list(nats.values())).sum(0)
         counts = {

@@ -10,7 +10,7 @@ from rich.table import Table
 from diffusion_text.metrics.reconstruction import token_accuracy
 from diffusion_text.tasks.comparison import chrf, exact_match
 from diffusion_text.tasks.session import Session
-from diffusion_text.tracking.plots import plot_lines
+from diffusion_text.tracking.charts import line_chart, save_picture
 from diffusion_text.tracking.summary import console
 
 
@@ -68,8 +68,9 @@ class Probe:
             writer.writeheader()
             writer.writerows(rows)
         lines = {
-            unit: ([r["noise_std"] for r in rows if r["unit"] == unit], [r["chrf"] for r in rows if r["unit"] == unit])
+            unit: [(row["noise_std"], row["chrf"]) for row in rows if row["unit"] == unit]
             for unit in ("raw", "standardised")
         }
-        plot_lines(path.with_suffix(".png"), lines, "noise standard deviation", "chrF of the decoded text")
+        chart = line_chart(lines, "noise standard deviation", "chrF of the decoded text")
+        save_picture(chart.properties(width=480, height=280), path.with_suffix(".png"))
         print(f"{path}\n{path.with_suffix('.png')}")

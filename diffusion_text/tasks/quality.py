@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from rich.table import Table
 
@@ -10,23 +11,7 @@ from diffusion_text.data.base import SPLITS
 from diffusion_text.metrics.language_model import LanguageModel, mauve
 from diffusion_text.models.quality import Judge
 from diffusion_text.tasks.session import Session
-from diffusion_text.tracking.summary import console
-
-TITLES = {
-    "judge_nll": "5-gram judge, nats a token",
-    "entropy": "token entropy, nats",
-    "distinct_1": "distinct-1",
-    "distinct_2": "distinct-2",
-    "distinct_3": "distinct-3",
-    "unigram_kl": "unigram KL, nats",
-    "self_bleu": "self-BLEU",
-    "top_share": "share of the most frequent token",
-    "punctuation_share": "share of punctuation",
-    "memorised": "8-grams of the training split",
-    "perplexity": "perplexity, language model",
-    "mauve": "MAUVE",
-}
-Columns = dict[str, dict[str, float]]
+from diffusion_text.tracking.summary import Columns, console, quality_rows
 
 
 class SampleQuality:
@@ -43,6 +28,12 @@ class SampleQuality:
         self.split, self.language_model, self.mauve = split, language_model, mauve
 
     def __call__(self, session: Session) -> None:
+        columns = self.measure(session)
+        self.show(session, columns)
+        print(self.write(session, columns))
+
+    def measure(self, session: Session) -> Columns:
+        """Sample, and judge the samples beside the others."""
         space = session.model.text_space
         model = None if self.language_model is None else LanguageModel(self.language_model)
         judge = Judge(session.corpus.tokens(space.tokenizer), space.tokenizer)
@@ -55,7 +46,7 @@ class SampleQuality:
         columns = {name: judge(them).figures for name, them in tokens.items()}
         if model is not None:
             self.judge_by(model, {name: space.to_text(them) for name, them in tokens.items()}, columns)
-        self.report(session, columns)
+        return columns
 
     def judge_by(self, model: LanguageModel, texts: dict[str, list[str]], columns: Columns) -> None:
         """Add what a language model makes of the texts."""
@@ -65,18 +56,19 @@ class SampleQuality:
             if self.mauve and name != "real text":
                 columns[name]["mauve"] = mauve(features, judged["real text"][1])
 
-    def report(self, session: Session, columns: Columns) -> None:
-        """Print the table; write it as .json."""
-        facts = {"seed": session.seed, "nfe": session.sampler.nfe, "num_samples": session.num_samples}
+    def show(self, session: Session, columns: Columns) -> None:
+        """Print the table."""
         table = Table(title=f"{session.num_samples} texts, NFE {session.sampler.nfe}", title_justify="left")
         table.add_column("figure")
         for name in columns:
             table.add_column(name, justify="right")
-        for name, title in TITLES.items():
-            if name in columns["samples"]:
-                cells = (f"{column[name]:.3f}" if name in column else "" for column in columns.values())
-                table.add_row(title, *cells)
+        for title, *cells in quality_rows(columns):
+            table.add_row(title, *cells)
         console().print(table)
+
+    def write(self, session: Session, columns: Columns) -> Path:
+        """The figures as .json."""
+        facts = {"seed": session.seed, "nfe": session.sampler.nfe, "num_samples": session.num_samples}
         path = session.file("quality", ".json")
         path.write_text(json.dumps(columns | facts, indent=2) + "\n", encoding="utf-8")
-        print(path)
+        return path

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from diffusion_text.data.base import TextDataModule, pad
-from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.diffusion.samplers import ReverseStep, Sampler
 from diffusion_text.models.text_diffusion import Given, Sampled, TextDiffusion
+from diffusion_text.progress import counted, counting
 from diffusion_text.runs import Run
-from diffusion_text.shapes import Mask, Tokens
+from diffusion_text.shapes import Latents, Mask, Tokens
 
 
 @dataclass
@@ -48,9 +52,18 @@ class Session:
 
     def sample(self, given: Given | None = None) -> Sampled:
         """Texts, unconditional or around what is given."""
-        return self.model.sample(
-            self.sampler, self.num_samples, self.seed, self.length, given, self.temperature, self.batch_size
-        )
+        batches = math.ceil(self.num_samples / self.batch_size)
+        with counting("Sampling", batches * self.sampler.num_steps) as done:
+            return self.model.sample(
+                self.sampler, self.num_samples, self.seed, self.length, given, self.temperature, self.batch_size, done
+            )
+
+    def reverse(
+        self, x_t: Latents, mask: Mask, generator: torch.Generator, start: float = 1.0
+    ) -> Iterator[ReverseStep]:
+        """The model's reverse run, counted where someone watches."""
+        with counting("Denoising", self.sampler.num_steps) as done:
+            yield from counted(self.model.reverse(self.sampler, x_t, mask, generator, start), done)
 
     def read(self, sampled: Sampled) -> list[str]:
         """What was sampled, as text."""
@@ -69,6 +82,12 @@ class Session:
         """Token ids of texts as one tensor and its mask, where the model is."""
         tokens, mask = pad(texts, self.model.text_space.tokenizer.pad_token_id)
         return tokens.to(self.model.device), mask.to(self.model.device)
+
+    def write_lines(self, name: str, rows: Iterable[dict[str, Any]]) -> Path:
+        """Rows as a new .jsonl of the run's samples."""
+        path = self.file(name, ".jsonl")
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return path
 
     def file(self, name: str, suffix: str) -> Path:
         """A path in the run's samples that is not taken: `name`, or the first of `name-2`, `name-3`, …"""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from rich.table import Table
 from diffusion_text.diffusion.gaussian import noise_from
 from diffusion_text.diffusion.samplers import ReverseStep, draw_like
 from diffusion_text.tasks.session import Session
+from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.summary import console
 
 
@@ -26,22 +26,29 @@ class Trace:
             raise ValueError(f"task.steps must be at least 2, not {steps}")
         self.steps = steps
 
-    @torch.no_grad()
     def __call__(self, session: Session) -> None:
+        rows = self.measure(session)
+        self.show(session, rows)
+        lines = self.write(session, rows)
+        print(f"{lines}\n{lines.with_suffix('.html')}")
+
+    @torch.no_grad()
+    def measure(self, session: Session) -> list[dict[str, Any]]:
+        """The kept steps of one text's reverse run."""
         model, sampler = session.model, session.sampler
         generator = torch.Generator().manual_seed(session.seed)
         mask = model.draw_mask(1, session.length, generator).to(model.device)
         x_t = draw_like(torch.empty(*mask.shape, model.text_space.dim, device=model.device), generator)
         kept = set(torch.linspace(0, sampler.num_steps - 1, self.steps).round().long().tolist())
         rows: list[dict[str, Any]] = []
-        for step, state in enumerate(model.reverse(sampler, x_t, mask, generator)):
+        for step, state in enumerate(session.reverse(x_t, mask, generator)):
             if step in kept:
                 rows.append({"step": step, **describe(session, state, mask)})
         mark_changes(rows)
-        self.report(session, rows)
+        return rows
 
-    def report(self, session: Session, rows: list[dict[str, Any]]) -> None:
-        """Print the table; write it as .jsonl and as a page."""
+    def show(self, session: Session, rows: list[dict[str, Any]]) -> None:
+        """Print the table."""
         table = Table(
             title=f"One text in {session.sampler.nfe} evaluations, seed {session.seed}",
             title_justify="left",
@@ -55,11 +62,13 @@ class Trace:
             norms = (f"{row['x_norm']:.1f}", f"{row['noise_hat_norm']:.1f}")
             table.add_row(str(row["step"]), *numbers, *norms, " ".join(row["text"].split()))
         console().print(table)
-        lines = session.file("trace", ".jsonl")
-        lines.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n", encoding="utf-8")
-        page = lines.with_suffix(".html")
-        page.write_text(render(rows, f"{session.run.directory.name}, seed {session.seed}"), encoding="utf-8")
-        print(f"{lines}\n{page}")
+
+    def write(self, session: Session, rows: list[dict[str, Any]]) -> Path:
+        """A line a step, as .jsonl, and the page beside it; returns the former."""
+        path = session.write_lines("trace", rows)
+        title = f"{session.run.directory.resolve().name}, seed {session.seed}"
+        path.with_suffix(".html").write_text(render("trace.html", name=title, trace=rows), encoding="utf-8")
+        return path
 
 
 def describe(session: Session, state: ReverseStep, mask: torch.Tensor) -> dict[str, Any]:
@@ -94,10 +103,3 @@ def mark_changes(rows: list[dict[str, Any]]) -> None:
             same = position < len(before) and before[position]["text"] == piece["text"]
             piece["since"] = before[position]["since"] if same else row["step"]
         before = row["tokens"]
-
-
-def render(rows: list[dict[str, Any]], title: str) -> str:
-    """The page: one file that needs no network."""
-    template = (files("diffusion_text.tasks") / "trace.html").read_text(encoding="utf-8")
-    data = json.dumps({"title": title, "rows": rows}, ensure_ascii=False).replace("</", "<\\/")
-    return template.replace("/*DATA*/null", data)

@@ -28,7 +28,7 @@ def script_json(value: Any) -> str:
 
 @cache
 def chart_scripts() -> str:
-    """Vega, Vega-Lite and Vega-Embed."""
+    """Vega-Embed and what it needs."""
     import vl_convert
 
-    return vl_convert.javascript_bundle(None)
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")

@@ -77,7 +77,7 @@ class Record:
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
-        """All that was logged; each row has its `step`, the number of steps done."""
+        """All that was logged, each row at its `step`."""
         if not self.run.history.is_file():
             return []
         with self.run.history.open(newline="", encoding="utf-8") as stream:

@@ -6,7 +6,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from diffusion_text.diagnostics.collapse import collapse_alarms
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.models.text_autoencoder import NOISE_LEVELS
@@ -14,6 +16,30 @@ from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
 
 TITLES = {"model": "this model", "do_nothing": "do nothing (ε̂ = x_t)", "linear": "best linear predictor"}
+QUALITY_TITLES = {
+    "judge_nll": "5-gram judge, nats a token",
+    "entropy": "token entropy, nats",
+    "distinct_1": "distinct-1",
+    "distinct_2": "distinct-2",
+    "distinct_3": "distinct-3",
+    "unigram_kl": "unigram KL, nats",
+    "self_bleu": "self-BLEU",
+    "top_share": "share of the most frequent token",
+    "punctuation_share": "share of punctuation",
+    "memorised": "8-grams of the training split",
+    "perplexity": "perplexity, language model",
+    "mauve": "MAUVE",
+}
+AUTOENCODER_ROWS = {
+    "loss": "loss",
+    "reconstruction": "reconstruction, nats a token",
+    "kl": "KL, nats a latent",
+    "accuracy": "token accuracy, given those before",
+    "token_accuracy": "token accuracy, decoded freely",
+    "exact_match": "texts decoded exactly",
+    **{f"token_accuracy_noise_{level}": f"token accuracy at noise {level:g} std" for level in NOISE_LEVELS},
+}
+Columns = dict[str, dict[str, float]]  # text quality of samples, real text and unigrams
 GAINED = 0.97  # share of the loss without context above which context has taught nothing
 EXPLODED = 3  # root mean square of sampled x_0 above which it is nothing like data, whose own is 1
 
@@ -21,6 +47,17 @@ EXPLODED = 3  # root mean square of sampled x_0 above which it is nothing like d
 def console() -> Console:
     """A console no wider than a page."""
     return Console(width=min(Console().width, 120))
+
+
+def startup_table(rows: dict[str, str]) -> str:
+    """What is about to be trained, a part a line."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        table.add_row(Text(name, style="dim"), Text(value))
+    out = console()
+    with out.capture() as captured:
+        out.print(table)
+    return captured.get().rstrip()
 
 
 def preflight_table(checks: list[Check]) -> str:
@@ -37,6 +74,15 @@ def preflight_table(checks: list[Check]) -> str:
                     f"{check.verdict}: {check.name} {check.measured}; {check.advice}", highlight=False, markup=False
                 )
     return captured.get().rstrip()
+
+
+def quality_rows(columns: Columns) -> list[list[str]]:
+    """Text quality's table: a figure's title, then its value in each column."""
+    return [
+        [title, *(f"{column[name]:.3f}" if name in column else "" for column in columns.values())]
+        for name, title in QUALITY_TITLES.items()
+        if name in columns["samples"]
+    ]
 
 
 # ---- diffusion
@@ -94,6 +140,19 @@ def sampling_verdict(rms: float, peak_rms: float) -> str:
     return f"{sentence} They blew up: bound x_0 with sampler.clip, or use prediction=v or x0."
 
 
+def quality_verdict(columns: Columns) -> str:
+    """One sentence on how much samples are like real text: never the judge alone, which repetition pleases."""
+    samples, real = columns["samples"], columns["real text"]
+    figures = {
+        "judge_nll": "5-gram judge {:.2f} nats a token",
+        "entropy": "entropy {:.2f}",
+        "distinct_3": "distinct-3 {:.2f}",
+    }
+    said = (f"{title.format(samples[name])} (real text {real[name]:.2f})" for name, title in figures.items())
+    collapses = ", ".join(alarm.name for alarm in collapse_alarms(samples, real, "", rms=1.0))
+    return f"Text quality: {', '.join(said)}{f'; {collapses}' if collapses else ''}."
+
+
 def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[str]) -> None:
     """The table, the verdicts and the samples."""
     table = Table(title="Validation split, averaged weights, ten noise levels", title_justify="left")
@@ -114,6 +173,8 @@ def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[s
         out.print(sentence, highlight=False, markup=False)
     if "samples" in figures:
         out.print(figures["samples"]["verdict"], highlight=False, markup=False)
+    if "quality_verdict" in figures:
+        out.print(figures["quality_verdict"], highlight=False, markup=False)
     for text in texts:
         out.print("› " + " ".join(text.split()), highlight=False, markup=False)
 
@@ -130,26 +191,17 @@ def autoencoder_figures(logged: dict[str, Any]) -> dict[str, Any]:
     return stages
 
 
-def print_autoencoder(figures: dict[str, Any], reconstructions: list[tuple[str, str]], run: Run) -> None:
+def print_autoencoder(figures: dict[str, Any], run: Run) -> None:
     """The table, some texts with their reconstructions, and how to go on."""
-    rows = {
-        "loss": "loss",
-        "reconstruction": "reconstruction, nats a token",
-        "kl": "KL, nats a latent",
-        "accuracy": "token accuracy, given those before",
-        "token_accuracy": "token accuracy, decoded freely",
-        "exact_match": "texts decoded exactly",
-    }
-    noises = {f"token_accuracy_noise_{level}": f"token accuracy at noise {level:g} std" for level in NOISE_LEVELS}
     table = Table(title="Text autoencoder, averaged weights", title_justify="left")
     table.add_column("figure")
     for stage in ("validation", "test"):
         table.add_column(stage, justify="right")
-    for name, title in (rows | noises).items():
+    for name, title in AUTOENCODER_ROWS.items():
         table.add_row(title, *(f"{figures[stage][name]:.3f}" for stage in ("val", "test")))
     out = console()
     out.print(table)
-    for original, reconstruction in reconstructions:
+    for original, reconstruction in figures["reconstructions"]:
         out.print("  " + " ".join(original.split()), highlight=False, markup=False)
         out.print("› " + " ".join(reconstruction.split()), highlight=False, markup=False)
     go_on = f"python train.py text_space=bart_base text_space.pretrained={run.text_space}"

@@ -7,7 +7,8 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from diffusion_text.tasks.trace import Trace, mark_changes, render
+from diffusion_text.tasks.trace import Trace, mark_changes
+from diffusion_text.tracking.pages import render
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def test_a_change_is_dated_by_the_step_at_which_it_came():
 def test_text_cannot_end_the_pages_script():
     row = {"step": 0, "t": 1.0, "noise_percent": 100.0, "alpha": 0.0, "x_norm": 1.0, "noise_hat_norm": 1.0}
     token = {"text": "</script><b>", "confidence": 0.5, "since": 0}
-    page = render([row | {"text": "", "tokens": [token]}], "a </title>")
-    assert page.count("</script>") == 1
+    page = render("trace.html", name="a </title>", trace=[row | {"text": "", "tokens": [token]}])
+    assert (page.count("</script>"), page.count("</title>")) == (1, 1)
 
 
 def test_the_page_needs_no_network(traced):

@@ -1,0 +1,132 @@
+"""What a training ends with: the best weights on all splits, a close look at what they do, a table and a report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import Trainer
+
+from diffusion_text.data.base import TextDataModule
+from diffusion_text.models.text_autoencoder import TextAutoencoder
+from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.progress import progress_bar
+from diffusion_text.tasks.garble import Garble
+from diffusion_text.tasks.generate import write_samples
+from diffusion_text.tasks.quality import SampleQuality
+from diffusion_text.tasks.session import Session
+from diffusion_text.tasks.trace import Trace
+from diffusion_text.text_spaces.bart import BartSpace
+from diffusion_text.tracking.charts import save_noise_prediction
+from diffusion_text.tracking.records import Record
+from diffusion_text.tracking.report import write_report
+from diffusion_text.tracking.summary import (
+    autoencoder_figures,
+    diffusion_figures,
+    print_autoencoder,
+    print_diffusion,
+    quality_verdict,
+    sampling_verdict,
+)
+
+if TYPE_CHECKING:
+    from diffusion_text.composition import Training
+
+
+def conclude(training: Training, seconds: float) -> None:
+    """Evaluate, look closely, and keep it all: metrics.json, report.html and what lies in samples/."""
+    model, run, trainer = training.model, training.run, training.trainer
+    best = torch.load(run.best if run.best.is_file() else run.last, map_location="cpu", weights_only=True)
+    model.load_state_dict(best["state_dict"])
+    logged = evaluate(training)
+    facts = {
+        "step": trainer.global_step,
+        "best_step": best["global_step"],
+        "seconds": round(seconds, 1),
+        "parameters": model.count_parameters(),
+    }
+    if isinstance(model, TextDiffusion):
+        figures, texts = conclude_diffusion(training, model, logged, best["global_step"])
+        print_diffusion(model, figures, texts)
+        save_noise_prediction(run.plot, figures)
+    else:
+        figures = conclude_autoencoder(training, model, logged)
+    run.metrics.write_text(json.dumps(figures | facts, indent=2) + "\n", encoding="utf-8")
+    write_report(Record(run))
+    print(f"{run.report}\n{run.directory}")
+
+
+def conclude_diffusion(
+    training: Training, model: TextDiffusion, logged: dict[str, Any], step: int
+) -> tuple[dict[str, Any], list[str]]:
+    """The final figures, and texts."""
+    run = training.run
+    session = Session(
+        model, training.sampler, run, step, training.seed, training.num_samples, data=lambda: training.data
+    )
+    figures = diffusion_figures(model, logged)
+    if run.alarms.is_file():
+        figures["alarms"] = [json.loads(line) for line in run.alarms.read_text(encoding="utf-8").splitlines()]
+    samples = write_samples(session)
+    if samples:
+        sizes = {"rms": samples.rms, "peak_rms": samples.peak_rms}
+        figures["samples"] = sizes | {"verdict": sampling_verdict(**sizes)}
+    return figures | look_closely(session, **training.report), session.read(samples) if samples else []
+
+
+def look_closely(session: Session, quality: int, garbled: int, trace_steps: int) -> dict[str, Any]:
+    """Judge `quality` samples, restore `garbled` texts, trace one text in `trace_steps` steps; the figures of it."""
+    figures: dict[str, Any] = {}
+    if quality:
+        task, many = SampleQuality(), replace(session, num_samples=quality)
+        columns = task.measure(many)
+        task.write(many, columns)
+        figures["quality"] = columns["samples"] | {"real": columns["real text"], "unigrams": columns["unigrams"]}
+        figures["quality_verdict"] = quality_verdict(columns)
+    if garbled:
+        garble, some = Garble(), replace(session, num_samples=garbled)
+        restored = garble.measure(some)
+        garble.write(some, restored)
+        figures["garbled"] = restored.scores
+    if trace_steps:
+        trace = Trace(trace_steps)
+        trace.write(session, trace.measure(session))
+    return figures
+
+
+def conclude_autoencoder(training: Training, model: TextAutoencoder, logged: dict[str, Any]) -> dict[str, Any]:
+    """The final figures; the text space is saved, for denoisers to be trained on."""
+    run, space = training.run, BartSpace(model.autoencoder)
+    space.save(run.text_space)
+    figures = autoencoder_figures(logged)
+    figures["reconstructions"] = reconstructions(space, training.data, training.num_samples)
+    print_autoencoder(figures, run)
+    return figures
+
+
+def evaluate(training: Training) -> dict[str, Any]:
+    """What validation and test log for the model as it is now."""
+    evaluator = Trainer(
+        accelerator=training.trainer.strategy.root_device.type,
+        devices=1,
+        logger=False,
+        callbacks=[progress_bar()],
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    logged: dict[str, Any] = {}
+    for stage in (evaluator.validate, evaluator.test):
+        logged |= stage(training.model, training.data, verbose=False)[0]
+    return logged
+
+
+def reconstructions(space: BartSpace, data: TextDataModule, count: int) -> list[tuple[str, str]]:
+    """Texts of the validation split, and what becomes of them when they are encoded and decoded."""
+    if count == 0:
+        return []
+    batch = next(iter(data.val_dataloader()))
+    tokens, mask = batch["tokens"][:count], batch["mask"][:count]
+    decoded = space.decode(space.encode(tokens, mask), space.latent_mask(mask))
+    return list(zip(space.to_text(tokens), space.to_text(decoded), strict=True))

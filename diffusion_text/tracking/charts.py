@@ -1,0 +1,164 @@
+"""Charts as Vega-Lite, which pages draw, and as pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffusion_text.metrics.noise_prediction import NUM_BINS
+from diffusion_text.tracking.pages import Spec
+from diffusion_text.tracking.records import Record
+from diffusion_text.tracking.summary import TITLES
+
+Line = Sequence[tuple[float, float]]
+POINTS = 400  # that a line keeps; more than a chart has pixels for
+QUANTITIES = {
+    "noise_cosine": "cosine similarity of noise",
+    "noise_magnitude": "magnitude ratio of noise",
+    "x0_cosine": "cosine similarity of x_0",
+    "x0_magnitude": "magnitude ratio of x_0",
+}
+BOUND = "the architecture's bound"
+CEILING = 1.5  # of an axis; a magnitude ratio may be a thousand
+BLUE, ORANGE, GREY, RED, GREEN, PURPLE = "#3b82f6", "#e8853a", "#8b949e", "#d64545", "#2e9e5b", "#9467bd"
+SOLID, DASHED, DOTTED = [1, 0], [6, 4], [2, 3]
+STYLES = {  # a line that is in several charts looks the same in all
+    "this model": (BLUE, SOLID),
+    "validation": (BLUE, SOLID),
+    "samples": (BLUE, SOLID),
+    "training": (GREEN, SOLID),
+    TITLES["do_nothing"]: (GREY, DOTTED),
+    TITLES["linear"]: (ORANGE, DASHED),
+    "without context": (ORANGE, DASHED),
+    "real text": (ORANGE, DASHED),
+    BOUND: (RED, SOLID),
+}
+OTHERS = ((BLUE, SOLID), (GREEN, SOLID), (PURPLE, SOLID), (ORANGE, SOLID))
+
+
+def line_chart(lines: Mapping[str, Line], x: str, title: str, ceiling: float | None = None) -> Any:
+    """A chart with one line for each name, from its points (x, y); values above `ceiling` leave it at the top."""
+    import altair as alt
+
+    points = [(name, a, b) for name, line in lines.items() for a, b in thinned(line) if math.isfinite(b)]
+    rows = [{"line": name, "x": a, "y": b} for name, a, b in points]
+    styles = [STYLES.get(name, OTHERS[i % len(OTHERS)]) for i, name in enumerate(lines)]
+    colours, dashes = ([style[k] for style in styles] for k in (0, 1))
+    legend = None if len(lines) == 1 else alt.Legend(title=None, orient="bottom", columns=2, labelLimit=220)
+    domain = alt.Undefined if ceiling is None else [0, min(ceiling, 1.05 * max((b for *_, b in points), default=1))]
+    return (
+        alt.Chart(alt.Data(values=rows))
+        .properties(title=alt.Title(title, anchor="start", fontWeight="normal"))
+        .mark_line(clip=True, point=len(rows) <= 60 * len(lines), strokeWidth=2)
+        .encode(
+            x=alt.X("x:Q", title=x),
+            y=alt.Y("y:Q", title=None, scale=alt.Scale(domain=domain, zero=False)),
+            color=alt.Color("line:N", scale=alt.Scale(domain=list(lines), range=colours), legend=legend),
+            strokeDash=alt.StrokeDash("line:N", scale=alt.Scale(domain=list(lines), range=dashes), legend=legend),
+            tooltip=[alt.Tooltip("line:N", title=title), alt.Tooltip("x:Q", title=x), alt.Tooltip("y:Q", format=".4g")],
+        )
+    )
+
+
+def thinned(line: Line) -> Line:
+    """At most POINTS of a line, evenly chosen, the last among them."""
+    stride = math.ceil(len(line) / POINTS)
+    return line[::-1][::stride][::-1] if stride else line
+
+
+def for_page(chart: Any) -> Spec:
+    """As wide as its place on a page."""
+    return json.loads(chart.properties(width="container", height=230, autosize=fit()).to_json())
+
+
+def fit() -> Any:
+    import altair as alt
+
+    return alt.AutoSizeParams(type="fit", contains="padding")
+
+
+def save_picture(chart: Any, path: Path) -> None:
+    """As a PNG."""
+    import vl_convert
+
+    path.write_bytes(vl_convert.vegalite_to_png(chart.to_json(), scale=2))
+
+
+# ---- what is drawn of a run
+
+
+def noise_prediction(figures: dict[str, Any]) -> dict[str, Any]:
+    """For each quantity, the model and the reference predictors at ten noise levels, on the validation split."""
+    t = [(i + 0.5) / NUM_BINS for i in range(NUM_BINS)]
+    charts = {}
+    for quantity, title in QUANTITIES.items():
+        lines = {
+            label: list(zip(t, figures["val"][name][quantity]["bins"], strict=True)) for name, label in TITLES.items()
+        }
+        if figures["bound"] is not None and quantity.startswith("noise"):
+            lines[BOUND] = [(moment, figures["bound"]) for moment in t]
+        charts[quantity] = line_chart(lines, "t", title, CEILING)
+    return charts
+
+
+def save_noise_prediction(path: Path, figures: dict[str, Any]) -> None:
+    """The same in one picture."""
+    import altair as alt
+
+    charts = [chart.properties(width=340, height=200) for chart in noise_prediction(figures).values()]
+    save_picture(alt.concat(*charts, columns=2), path)
+
+
+CURVES: dict[str, dict[str, dict[str, str]]] = {  # section: chart: {line: metric}
+    "Training": {
+        "loss": {"training": "train/loss", "validation": "val/loss", "without context": "val/without_context/loss"},
+        **{
+            title: {
+                "training": f"train/{quantity}",
+                "validation": f"val/{quantity}",
+                TITLES["do_nothing"]: f"val/do_nothing/{quantity}",
+                TITLES["linear"]: f"val/linear/{quantity}",
+                BOUND: "val/bound",
+            }
+            for quantity, title in QUANTITIES.items()
+            if quantity.startswith("noise")
+        },
+        "token accuracy": {"given those before": "val/accuracy", "decoded freely": "val/token_accuracy"},
+        "KL, nats a latent": {"training": "train/kl", "validation": "val/kl"},
+    },
+    "Text quality while training": {
+        "5-gram judge, nats a token": {"samples": "quality/judge_nll", "real text": "quality/real/judge_nll"},
+        "unigram KL, nats": {"samples": "quality/unigram_kl", "real text": "quality/real/unigram_kl"},
+        "distinct-3": {"samples": "quality/distinct_3", "real text": "quality/real/distinct_3"},
+        "share of the most frequent token": {"samples": "quality/top_share", "real text": "quality/real/top_share"},
+    },
+    "Embedding health": {
+        "RMS, where noise has 1": {"embeddings": "embedding/rms"},
+        "margin to the nearest neighbour, in sigma at t = 0.5": {"embeddings": "embedding/margin"},
+        "effective rank": {"embeddings": "embedding/effective_rank"},
+        "correlation of norm with frequency": {"embeddings": "embedding/norm_frequency"},
+    },
+    "Speed and optimisation": {
+        "steps a second": {"training": "speed/steps_per_second"},
+        "tokens a second": {"training": "speed/tokens_per_second"},
+        "gradient norm": {"training": "train/gradient_norm"},
+        "learning rate": {"training": "train/learning_rate"},
+    },
+}
+
+
+def curves(record: Record) -> dict[str, dict[str, Any]]:
+    """For each section, the charts of what the run logged over its steps."""
+    sections = {}
+    for section, charts in CURVES.items():
+        drawn = {}
+        for title, metrics in charts.items():
+            lines = {name: line for name, metric in metrics.items() if (line := record.curve(metric))}
+            if lines:
+                drawn[title] = line_chart(lines, "step", title)
+        if drawn:
+            sections[section] = drawn
+    return sections

@@ -1,0 +1,113 @@
+"""A run's report: report.html in its directory, one file that needs nothing else."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+from diffusion_text.tracking import charts
+from diffusion_text.tracking.pages import render
+from diffusion_text.tracking.records import Record
+from diffusion_text.tracking.summary import AUTOENCODER_ROWS, TITLES, quality_rows
+
+Rows = list[list[str]]
+
+
+def write_report(record: Record) -> None:
+    """All that a finished run's directory holds, on one page."""
+    sections = {section: name_charts(section, drawn) for section, drawn in charts.curves(record).items()}
+    by_noise = name_charts("by noise level", noise_charts(record))
+    drawn = {name: charts.for_page(chart) for _, name, chart in chain(by_noise, *sections.values())}
+    page = render(
+        "report.html",
+        charts=drawn,
+        record=record,
+        verdicts=verdicts(record.figures),
+        facts=facts(record),
+        predictors=predictor_rows(record.figures),
+        autoencoder=autoencoder_rows(record.figures),
+        by_noise=by_noise,
+        sections=sections,
+        quality=quality(record.figures),
+        samples=record.newest("*-seed-*.jsonl"),
+        garbled=record.newest("garble*.jsonl")[1:],
+        garbled_scores=garbled_rows(record.figures),
+        trace=record.newest("trace*.jsonl"),
+    )
+    record.run.report.write_text(page, encoding="utf-8")
+
+
+def name_charts(section: str, drawn: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """Title, name on the page, and the chart."""
+    return [(title, f"{section}: {title}", chart) for title, chart in drawn.items()]
+
+
+def noise_charts(record: Record) -> dict[str, Any]:
+    """The final figures at ten noise levels, where there are any."""
+    if "model" not in record.figures["val"]:
+        return {}
+    return {charts.QUANTITIES[name]: chart for name, chart in charts.noise_prediction(record.figures).items()}
+
+
+def verdicts(figures: dict[str, Any]) -> list[str]:
+    """What the run comes to, in sentences."""
+    alarms = [f"Step {a['step']}, {a['name']}: {a['measured']}; {a['cause']}." for a in figures.get("alarms", [])]
+    samples = [figures["samples"]["verdict"]] if "samples" in figures else []
+    named = [figures[name] for name in ("verdict", "loss_verdict", "quality_verdict") if name in figures]
+    return named[:2] + alarms + samples + named[2:]
+
+
+def facts(record: Record) -> dict[str, str]:
+    """The run in numbers."""
+    figures, config, environment = record.figures, record.config, record.environment
+    rate = record.curve("speed/tokens_per_second")
+    revision = (environment.get("revision") or "no checkout")[:12] + (" and changes" if environment["changed"] else "")
+    return {
+        "parameters": f"{figures['parameters']:,}",
+        "steps": f"{figures['step']:,}, best at {figures['best_step']:,}",
+        "time": f"{figures['seconds'] / 60:.1f} minutes",
+        "speed": f"{figures['step'] / figures['seconds']:.1f} steps a second"
+        + (f", {rate[-1][1]:,.0f} tokens a second at the end" if rate else ""),
+        "seed": str(config["seed"]),
+        "device": f"{environment['device']}, {environment['threads']} threads, {config['trainer']['precision']}",
+        "code": f"{revision}; Python {environment['python']}, torch {environment['torch']}",
+    }
+
+
+def predictor_rows(figures: dict[str, Any]) -> Rows:
+    """Model, reference predictors and bound: cosine similarity and magnitude ratio over all noise levels."""
+    if "model" not in figures["val"]:
+        return []
+    rows = [
+        [title, *(f"{figures['val'][name][quantity]['overall']:.3f}" for quantity in charts.QUANTITIES)]
+        for name, title in TITLES.items()
+    ]
+    bound = figures["bound"]
+    return rows if bound is None else [*rows, [charts.BOUND, f"{bound:.3f}", f"{bound:.3f}", "", ""]]
+
+
+def autoencoder_rows(figures: dict[str, Any]) -> Rows:
+    """A text autoencoder's figures on validation and test split."""
+    splits = [figures["val"], figures["test"]]
+    return [
+        [title, *(f"{split[name]:.3f}" for split in splits)]
+        for name, title in AUTOENCODER_ROWS.items()
+        if all(name in split for split in splits) and "model" not in figures["val"]
+    ]
+
+
+def garbled_rows(figures: dict[str, Any]) -> Rows:
+    """Word error rate and chrF of garbled texts, of their latents decoded as they are, and of what was restored."""
+    return [
+        [name, f"{score['word_error_rate']:.3f}", f"{score['chrf']:.3f}"]
+        for name, score in figures.get("garbled", {}).items()
+    ]
+
+
+def quality(figures: dict[str, Any]) -> dict[str, Any] | None:
+    """Text quality's columns and rows."""
+    if "quality" not in figures:
+        return None
+    columns = {"samples": figures["quality"], "real text": figures["quality"]["real"]}
+    columns |= {"unigrams": figures["quality"]["unigrams"]}
+    return {"columns": list(columns), "rows": quality_rows(columns)}
