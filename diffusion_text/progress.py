@@ -21,7 +21,14 @@ class Bar(RichProgressBar):
         return f"Epoch {current_epoch}"
 
     def get_metrics(self, trainer, pl_module):
-        return {name.removeprefix("train/"): value for name, value in super().get_metrics(trainer, pl_module).items()}
+        return {short(name): value for name, value in super().get_metrics(trainer, pl_module).items()}
+
+
+def short(name: str) -> str:
+    """A metric's name, as tables have it: `val cos ε` for `val/noise_cosine`."""
+    for whole, part in (("train/", ""), ("val/", "val "), ("noise_cosine", "cos ε"), ("noise_magnitude", "mag ε")):
+        name = name.replace(whole, part)
+    return name
 
 
 class ProgressLines(ProgressBar):
