@@ -6,7 +6,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.testing import assert_close
 
-from diffusion_text.composition import check_machine, compose_training
+from diffusion_text.composition import changes, check_machine, compose_training
 from diffusion_text.errors import UserError
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 
@@ -273,3 +273,40 @@ def test_every_task_runs_and_leaves_a_file_each_time(sampled, checkpoint, lm_che
         counts.append(len(list(samples.iterdir())))
     assert counts[0] > 0
     assert counts[1] == 2 * counts[0], "what was there before is kept"
+
+
+# ---- what differs from the defaults
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], {}),
+        (["seed=3", "optimizer.lr=0.5"], {"seed": 3, "optimizer.lr": 0.5}),
+        (["schedule=cosine", "model.width=full"], {"schedule": "cosine", "model.width": "full"}),
+        (  # values that come with a choice are not listed beside it
+            ["model=diffusion_lm", "model.depth=2"],
+            {
+                "model": "diffusion_lm",
+                "route": "diffusion_lm",
+                "text_space": "embedding",
+                "tokenizer": "bpe",
+                "model.depth": 2,
+            },
+        ),
+        (  # but those of an experiment are
+            ["experiment=latent_diffusion"],
+            {
+                "experiment": "latent_diffusion",
+                "model": "latent_transformer",
+                "weighting": "min_snr",
+                "trainer.max_steps": 2000,
+                "trainer.val_check_interval": 500,
+            },
+        ),
+        (["callbacks.samples=null"], {"callbacks.samples": None}),
+        (["run_dir=elsewhere", "cache_dir=there", "name=mine"], {}),
+    ],
+)
+def test_what_differs_from_the_defaults(composed, overrides, expected):
+    assert changes(composed(*overrides)) == expected

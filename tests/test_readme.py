@@ -10,15 +10,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SHORT = ["preflight=warn", "text_space.dim=16", "trainer.max_steps=2", "sampler.num_steps=2", "num_samples=1"]
+SHORT = [
+    "report.quality=4",
+    "report.garbled=2",
+    "report.trace_steps=2",
+    "preflight=warn",
+    "text_space.dim=16",
+    "trainer.max_steps=2",
+    "sampler.num_steps=2",
+    "num_samples=1",
+]
 BART = ["text_space.layers=1", "text_space.heads=2", "text_space.vocab_size=320", "text_space.num_steps=2"]
 
 
-def smaller(script, arguments):
+def smaller(script, arguments, corpus):
     """Overrides that make a command take seconds."""
     if script == "sample.py":
         return ["sampler.num_steps=3"]
-    return [*SHORT, "data.length=8", *([] if "diffusion_lm" in " ".join(arguments) else BART)]
+    words = ["data=text_files", f"data.dir={corpus}", "data.length=8"]
+    return [*SHORT, *words, *([] if "diffusion_lm" in " ".join(arguments) else BART)]
 
 
 def commands():
@@ -42,7 +52,7 @@ def test_the_readme_has_commands():
 def test_command(place, words_file, command):
     _, script, *arguments = shlex.split(command.replace("PATH", str(words_file)))
     result = subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments, *smaller(script, arguments)],
+        [sys.executable, str(ROOT / script), *arguments, *smaller(script, arguments, words_file)],
         cwd=place, env=os.environ | {"DIFFUSION_TEXT_CACHE": str(place / "cache")},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
