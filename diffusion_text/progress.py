@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from rich import progress
+from rich.console import Console
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -77,7 +78,7 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], No
         Rate(),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, disable=not sys.stdout.isatty(), transient=True) as shown:
+    with progress.Progress(*columns, console=Console(), disable=not sys.stdout.isatty(), transient=True) as shown:
         task = shown.add_task(what, total=total)
         yield lambda done: shown.advance(task, done)
 
