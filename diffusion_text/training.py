@@ -21,8 +21,9 @@ from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.tasks.generate import write_samples
 from diffusion_text.tasks.session import Session
 from diffusion_text.text_spaces.bart import BartSpace
-from diffusion_text.tracking import loggers
 from diffusion_text.tracking.plots import plot_noise_prediction
+from diffusion_text.tracking.publishing import publish
+from diffusion_text.tracking.records import Record
 from diffusion_text.tracking.summary import (
     autoencoder_figures,
     diffusion_figures,
@@ -31,6 +32,7 @@ from diffusion_text.tracking.summary import (
     print_diffusion,
     sampling_verdict,
 )
+from diffusion_text.tracking.wandb_logger import finish
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +51,12 @@ def train(training: Training) -> None:
                 torch.distributed.destroy_process_group()  # one rank concludes, alone
             if training.trainer.is_global_zero:
                 conclude(training, seconds)
-            loggers.finish(failed=False)
+            finish(failed=False)
             run.error.unlink(missing_ok=True)  # an earlier attempt's
     except Timeout as error:
         raise UserError(f"another process is training in {run.directory}: choose another hydra.run.dir") from error
     except BaseException:
-        loggers.finish(failed=True)
+        finish(failed=True)
         raise
 
 
@@ -116,6 +118,7 @@ def conclude(training: Training, seconds: float) -> None:
         figures = autoencoder_figures(logged)
         print_autoencoder(figures, reconstructions(space, training.data, training.num_samples), run)
     run.metrics.write_text(json.dumps(figures | facts, indent=2) + "\n", encoding="utf-8")
+    publish(trainer.loggers, Record(run))
     print(run.directory)
 
 
