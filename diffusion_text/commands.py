@@ -30,8 +30,7 @@ def fail(message: str) -> None:
 
 
 def arguments(argv: list[str], defaults: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Positional arguments, and the value of each name in `defaults`: NAME=VALUE's, in the default's type, or the default
-    itself.
+    """Positional arguments, and a value for each name in `defaults`: NAME=VALUE's, in its default's type, or that.
 
     A path may have a `=` in it: what stands before the first is a name only where it could be one.
     """

@@ -28,7 +28,7 @@ def publish_diagnostics(logger: WandbLogger, figures: dict[str, Any]) -> None:
     """The predictors at ten noise levels, against t."""
     rows = diagnostics(figures)
     logger.experiment.define_metric(T)
-    for name in {name for row in rows for name in row} - {T}:
+    for name in sorted({name for row in rows for name in row} - {T}):
         # one by one: of several patterns that match, "*" among them, W&B takes any
         logger.experiment.define_metric(name, step_metric=T)
     for row in rows:
@@ -61,6 +61,7 @@ def tables(record: Record) -> dict[str, Any]:
 
     trace = [{name: row[name] for name in row if name != "tokens"} for row in record.newest("trace*.jsonl")]
     written = {"texts/garbled": record.newest("garble*.jsonl")[1:], "texts/trace": trace}  # scores come first
+    found: dict[str, tuple[list[Any], list[Any]]]
     found = {name: ([*rows[0]], [[*row.values()] for row in rows]) for name, rows in written.items() if rows}
     if record.texts:
         found["texts/sampled"] = sampled_texts.table(record.texts)
