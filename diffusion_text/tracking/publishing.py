@@ -40,19 +40,13 @@ def diagnostics(figures: dict[str, Any]) -> list[dict[str, float]]:
     measured = {name: figures["val"][name] for name in PREDICTORS if name in figures["val"]}
     if not measured:
         return []
-    bound = {} if figures["bound"] is None else {"diagnostics/bound": figures["bound"]}
-    return [
-        {T: (i + 0.5) / NUM_BINS}
-        | {
-            f"diagnostics/{quantity}" if name == "model" else f"diagnostics/{name}/{quantity}": found[quantity]["bins"][
-                i
-            ]
-            for name, found in measured.items()
-            for quantity in QUANTITIES
-        }
-        | bound
-        for i in range(NUM_BINS)
-    ]
+    columns = {T: [(i + 0.5) / NUM_BINS for i in range(NUM_BINS)]}
+    for name, found in measured.items():
+        prefix = "diagnostics" if name == "model" else f"diagnostics/{name}"
+        columns |= {f"{prefix}/{quantity}": found[quantity]["bins"] for quantity in QUANTITIES}
+    if figures["bound"] is not None:
+        columns["diagnostics/bound"] = [figures["bound"]] * NUM_BINS
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def tables(record: Record) -> dict[str, Any]:
