@@ -20,6 +20,7 @@ from diffusion_text.tasks.session import Session
 from diffusion_text.tasks.trace import Trace
 from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.tracking.charts import save_noise_prediction
+from diffusion_text.tracking.publishing import publish
 from diffusion_text.tracking.records import Record
 from diffusion_text.tracking.report import write_report
 from diffusion_text.tracking.summary import (
@@ -54,7 +55,9 @@ def conclude(training: Training, seconds: float) -> None:
     else:
         figures = conclude_autoencoder(training, model, logged)
     run.metrics.write_text(json.dumps(figures | facts, indent=2) + "\n", encoding="utf-8")
-    write_report(Record(run))
+    record = Record(run)
+    write_report(record)
+    publish(trainer.loggers, record)
     print(f"{run.report}\n{run.directory}")
 
 

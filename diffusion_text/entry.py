@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diffusion_text.commands import fail, nearest
 from diffusion_text.errors import UserError, first_line
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -62,12 +62,6 @@ def recorded_errors() -> Iterator[None]:
         raise
 
 
-def fail(message: str) -> None:
-    """End with one line and exit code 2."""
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
 def quoted(argv: list[str]) -> list[str]:
     """With the value of `text=` in the quotes that Hydra wants around free text, unless it has them."""
     plain = re.compile(r"text=(?!(['\"]).*\1$|null$)(.+)", re.DOTALL)
@@ -109,12 +103,6 @@ def explain(error: Exception) -> str:
         name = key.group(1)
         return f"{name}: there is no such setting{nearest(name, settings())}; python train.py --cfg job shows them all"
     return message.splitlines()[0]
-
-
-def nearest(name: str, names: list[str]) -> str:
-    """', did you mean X?' where one name is close."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f", did you mean {close[0]}?" if close else ""
 
 
 def settings() -> list[str]:

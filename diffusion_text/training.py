@@ -16,8 +16,8 @@ from diffusion_text.composition import Training
 from diffusion_text.conclusion import conclude
 from diffusion_text.data.base import SPLITS
 from diffusion_text.errors import UserError
-from diffusion_text.tracking import loggers
 from diffusion_text.tracking.summary import preflight_table, startup_table
+from diffusion_text.tracking.wandb_logger import finish
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,12 @@ def train(training: Training) -> None:
                 torch.distributed.destroy_process_group()  # one rank concludes, alone
             if training.trainer.is_global_zero:
                 conclude(training, seconds)
-            loggers.finish(failed=False)
+            finish(failed=False)
             run.error.unlink(missing_ok=True)  # an earlier attempt's
     except Timeout as error:
         raise UserError(f"another process is training in {run.directory}: choose another hydra.run.dir") from error
     except BaseException:
-        loggers.finish(failed=True)
+        finish(failed=True)
         raise
 
 

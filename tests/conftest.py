@@ -163,6 +163,15 @@ def composed():
     HydraConfig.instance().cfg = None
 
 
+@pytest.fixture(scope="module")
+def composed_once():
+    """The same, for trainings that a module's tests share."""
+    from hydra.core.hydra_config import HydraConfig
+
+    yield compose
+    HydraConfig.instance().cfg = None
+
+
 @pytest.fixture(scope="session")
 def local(words_file, tmp_path_factory):
     """Overrides under which every corpus is local and small, with one cache for all tests."""

@@ -218,7 +218,8 @@ def test_the_final_figures_are_those_of_the_best_validation(run):
 
 def test_samples_at_validation_and_at_the_end(run):
     assert {file.name for file in run.samples.iterdir()} == {
-        "step-10.txt", "step-20.txt", "ddim-4-seed-0.txt", "ddim-4-seed-0.jsonl",
+        "validation.jsonl", "ddim-4-seed-0.txt", "ddim-4-seed-0.jsonl", "quality.json", "garble.jsonl", "trace.jsonl",
+        "trace.html",
     }  # fmt: skip
     final = lines(run.samples / "ddim-4-seed-0.jsonl")
     assert len(final) == 5
@@ -228,6 +229,7 @@ def test_samples_at_validation_and_at_the_end(run):
     assert text.startswith(f"# seed 0  sampler ddim  nfe 4  step {step}\n")
     assert all(line["text"] in text for line in final)
     assert len({line["text"] for line in final}) > 1
+    assert [(line["step"], len(line["texts"])) for line in lines(run.texts)] == [(10, 3), (20, 3)]
 
 
 def test_training_ends_with_a_table_and_the_path(run, trained):
@@ -338,6 +340,7 @@ def test_a_run_is_resumed_from_the_command_line(call, another):
     later = [int(row["step"]) + 1 for row in logged[len(earlier) :]]
     assert later == sorted(later)
     assert set(later) == {25, 30}
+    assert [line["step"] for line in lines(another.texts)] == [10, 20, 30]
     assert (another.samples / "ddim-4-seed-0.jsonl").exists()
 
 

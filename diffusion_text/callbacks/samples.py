@@ -4,26 +4,38 @@ import logging
 from pathlib import Path
 
 from lightning import Callback, Trainer
+from lightning.pytorch.loggers import WandbLogger
 
+from diffusion_text import sampled_texts
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.runs import Run
 
 log = logging.getLogger(__name__)
 
 
 class SampleTexts(Callback):
-    """Generate texts with the averaged weights after each validation, into the log and `samples/step-N.txt`."""
+    """Generate texts with the averaged weights after each validation, into the log, `samples/validation.jsonl` and a
+    table of W&B's.
+    """
 
     def __init__(self, sampler: Sampler, num_samples: int, run_dir: str, seed: int = 0):
         self.sampler, self.num_samples, self.seed = sampler, num_samples, seed
-        self.directory = Path(run_dir) / "samples"
+        self.file = Run(Path(run_dir)).texts
+
+    def on_train_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
+        if trainer.is_global_zero:
+            sampled_texts.keep(self.file, trainer.global_step)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
         if trainer.sanity_checking or not trainer.is_global_zero or not self.num_samples:
             return
         texts = pl_module.text_space.to_text(pl_module.generate(self.sampler, self.num_samples, self.seed))
-        self.directory.mkdir(exist_ok=True)
-        (self.directory / f"step-{trainer.global_step}.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+        sampled_texts.append(self.file, trainer.global_step, texts)
+        columns, data = sampled_texts.table(sampled_texts.read(self.file))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_text("texts/sampled", columns, data, step=trainer.global_step)
         log.info(
             "Step %d, sampled in %d evaluations: %s",
             trainer.global_step,

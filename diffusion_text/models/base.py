@@ -52,6 +52,13 @@ class Trained(LightningModule, ABC):
         """All randomness of a step follows from (seed, step, rank): a resumed run continues as if never stopped."""
         torch.manual_seed(self.seed + 1_000_003 * (self.global_step + 1) + 7_919 * self.global_rank)
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the learning rate and the gradient's norm before it is clipped, at steps that are logged."""
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+            self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+            self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
         if self.global_step % self.trainer.log_every_n_steps == 0 and not torch.isfinite(outputs["loss"]):  # type: ignore[attr-defined]
             raise UserError(f"the loss is {outputs['loss'].item()} at step {self.global_step}: lower optimizer.lr")

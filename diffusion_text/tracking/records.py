@@ -95,8 +95,12 @@ class Record:
 
     def newest(self, pattern: str) -> list[dict[str, Any]]:
         """The lines of the newest file of samples that matches."""
-        files = sorted(self.run.samples.glob(pattern), key=lambda file: file.stat().st_mtime)
-        return self._lines(files[-1]) if files else []
+        file = self.newest_file(pattern)
+        return self._lines(file) if file else []
+
+    def newest_file(self, pattern: str) -> Path | None:
+        """The newest file of samples that matches."""
+        return max(self.run.samples.glob(pattern), key=lambda file: file.stat().st_mtime, default=None)
 
     @staticmethod
     def _json(file: Path, otherwise: Any) -> Any:

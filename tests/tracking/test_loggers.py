@@ -3,8 +3,7 @@ import csv
 import pytest
 import torch
 
-from diffusion_text.tracking import loggers
-from diffusion_text.tracking.loggers import RunCSVLogger, wandb_logger
+from diffusion_text.tracking.loggers import RunCSVLogger
 
 
 def rows(run):
@@ -40,33 +39,3 @@ def test_a_resumed_run_goes_on_in_the_same_file(run):
 def test_a_resumed_run_that_is_killed_at_once_loses_nothing(run):
     RunCSVLogger(str(run)).log_metrics({"loss": 0.125}, 3)  # and never comes to save()
     assert rows(run)[:2] == EARLIER
-
-
-@pytest.mark.parametrize(
-    ("mode", "key", "offline"),
-    [(None, "", True), (None, "secret", False), ("offline", "secret", True), ("online", "", False)],
-)
-def test_wandb_is_offline_unless_there_is_a_key(monkeypatch, tmp_path, mode, key, offline):
-    built = {}
-    monkeypatch.setattr(loggers, "WandbLogger", lambda **settings: built.update(settings))
-    monkeypatch.setenv("WANDB_API_KEY", key)
-    monkeypatch.setattr(loggers.netrc, "netrc", lambda: (_ for _ in ()).throw(FileNotFoundError()))
-    wandb_logger(str(tmp_path), "project", mode)
-    assert built["offline"] is offline
-    assert built["save_dir"] == str(tmp_path)
-
-
-def test_a_login_in_netrc_is_a_key(monkeypatch, tmp_path):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    file = tmp_path / ".netrc"
-    file.write_text("machine example.org login me password x\n", encoding="utf-8")
-    file.chmod(0o600)
-    assert not loggers.has_api_key()
-    file.write_text("machine api.wandb.ai login user password x\n", encoding="utf-8")
-    assert loggers.has_api_key()
-
-
-def test_an_unknown_mode_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"logger\.wandb\.mode must be online, offline or null, not on"):
-        wandb_logger(str(tmp_path), "project", "on")
