@@ -2,8 +2,8 @@
 
     python benchmarks/embedding_route.py data.dir=PATH [OVERRIDE ...]
 
-Runs what docs/embedding_route.jsonl has no row for, then writes docs/embedding_route.md. It can be stopped and started
-again at any time.
+Runs what docs/embedding_route.jsonl has no row for, then writes docs/pages/embedding_route.md. It can be stopped and
+started again at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rows import ROOT, Row, add_row, call, newest, read_rows, table
 from diffusion_text.tracking.summary import QUALITY_TITLES as TITLES
 
 RUNS = ROOT / "outputs" / "embedding_route"
-ROWS, PAGE = ROOT / "docs" / "embedding_route.jsonl", ROOT / "docs" / "embedding_route.md"
+ROWS, PAGE = ROOT / "docs" / "embedding_route.jsonl", ROOT / "docs" / "pages" / "embedding_route.md"
 
 RECIPES = {  # name: overrides
     "original": ["experiment=diffusion_lm_original_small"],

@@ -3,7 +3,7 @@
     python benchmarks/latent_route.py [OVERRIDE ...]
 
 Runs what docs/latent_route.jsonl has no row for, as Hydra multiruns; adds a row for each run, with a garbled-text test
-of it; then writes docs/latent_route.md. It can be stopped and started again at any time.
+of it; then writes docs/pages/latent_route.md. It can be stopped and started again at any time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rows import ROOT, Row, add_row, call, newest, read_rows, table
 from diffusion_text.tracking.summary import TITLES
 
 RUNS = ROOT / "outputs" / "latent_route"
-ROWS, PAGE = ROOT / "docs" / "latent_route.jsonl", ROOT / "docs" / "latent_route.md"
+ROWS, PAGE = ROOT / "docs" / "latent_route.jsonl", ROOT / "docs" / "pages" / "latent_route.md"
 
 MODELS = ("textunet", "simple_unet", "latent_transformer")
 PREDICTIONS = ("v", "epsilon", "x0")

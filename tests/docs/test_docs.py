@@ -1,0 +1,230 @@
+"""The pages are followed to the letter, in a copy of the repository; what is not run is named, with the reason."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[2]
+CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"
+FOLLOWED = ("quickstart", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting", "data", "index")
+MEASURED = ("latent_route", "embedding_route")  # written by benchmarks/
+OUTPUT = ("text", "")  # what is shown and not typed
+
+# What others are still building. Empty this when it is there: then it is followed like everything else.
+AWAITED = (
+    "python train.py sweep=",
+    "python -m diffusion_text.tracking.compare",
+    "python -m diffusion_text.tracking.dashboard",
+)
+COMPOSED = {  # not run, but its configuration is composed
+    "experiment=failure/": "tests/failures trains every pair",
+    "experiment=fix/": "tests/failures trains every pair",
+    "experiment=latent_diffusion": "tests/test_readme.py trains it",
+    "srun ": "needs SLURM",
+    "hydra/launcher=submitit_slurm": "needs SLURM",
+    "trainer=ddp": "starts a process for each GPU",
+    "hydra/launcher=joblib": "is a sweep of many trainings",
+    "hydra/sweeper=optuna": "is a sweep of many trainings",
+    "-m prediction=epsilon,v": "tests/test_readme.py runs it",
+    "data=text_files": "tests/test_readme.py runs it",
+    "logger=": "tests/tracking covers them",
+    "report.quality": "the first run writes a report, of the usual size",
+}
+NOT_RUN = {
+    "pip install": ".ci/run does it",
+    "mkdocs build": "tests/docs/test_site.py does it",
+    "sbatch ": "needs SLURM",
+    "export ": "sets an environment variable of a job on SLURM",
+    "wandb sync": "needs an account",
+}
+
+TINY = [
+    "preflight=warn", "trainer=cpu", "precision=fp32", "trainer.max_steps=2", "sampler.num_steps=2", "num_samples=1",
+    "data.length=16", "text_space.dim=16",
+]  # fmt: skip
+TINY_BART = ["layers=1", "heads=2", "vocab_size=320", "num_steps=2"]
+TINY_TRANSFORMER = ["model.width=16", "model.depth=1", "model.heads=2"]
+
+
+class Block(NamedTuple):
+    """A code block of a page."""
+
+    page: str
+    language: str
+    title: str
+    code: str
+
+    @property
+    def typed(self):
+        """What a reader types: the commands, or Python that belongs to no file."""
+        if self.language == "python" and not self.title:
+            return [self.code]
+        lines = self.code.splitlines() if self.language == "bash" else []
+        return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def text_of(page):
+    return (PAGES / f"{page}.md").read_text(encoding="utf-8")
+
+
+def blocks():
+    """Every code block of the pages, in order."""
+    fence = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return [Block(page, *match.groups(default="")) for page in FOLLOWED for match in fence.finditer(text_of(page))]
+
+
+def typed():
+    """All that a reader types, once."""
+    return list(dict.fromkeys(line for block in blocks() for line in block.typed))
+
+
+def listed(line, entries):
+    return [entry for entry in entries if entry in line]
+
+
+def followed():
+    return [line for line in typed() if not listed(line, [*AWAITED, *COMPOSED, *NOT_RUN])]
+
+
+def composed_only():
+    return [line for line in typed() if listed(line, COMPOSED) and not listed(line, AWAITED)]
+
+
+def new_options():
+    """The options of groups that the pages add: (group, option)."""
+    titles = [Path(block.title) for block in blocks() if block.title.startswith("conf/")]
+    return [(file.parent.relative_to("conf").as_posix(), file.stem) for file in titles]
+
+
+# ---- nothing is skipped silently
+
+
+def test_every_page_is_followed_or_measured():
+    assert {file.stem for file in PAGES.glob("*.md")} == {*FOLLOWED, *MEASURED}
+
+
+def test_every_block_is_of_a_known_kind():
+    assert {block.language for block in blocks()} <= {"bash", "python", "yaml", *OUTPUT}
+    assert not [block for block in blocks() if block.language == "yaml" and not block.title], "it is in no file"
+
+
+def test_what_is_not_run_is_on_the_pages():
+    for entries in (AWAITED, COMPOSED, NOT_RUN):
+        assert not [entry for entry in entries if not any(entry in line for line in typed())]
+
+
+def test_both_routes_are_trained():
+    assert any("train.py model=textunet" in command for command in followed())
+    assert any("train.py experiment=diffusion_lm_small" in command for command in followed())
+
+
+# ---- the pages are followed
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the repository, in which each block with a title is a file, or the end of one."""
+    directory = tmp_path_factory.mktemp("docs") / "copy"
+    shutil.copytree(
+        ROOT, directory, ignore=shutil.ignore_patterns(".*", "outputs", "build", "*.egg-info", "__pycache__")
+    )
+    for block in blocks():
+        if block.title:
+            file = directory / block.title
+            before = file.read_text(encoding="utf-8") + "\n\n" if file.exists() else ""
+            file.write_text(before + block.code, encoding="utf-8")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def results(copy):
+    """Exit code and output of all that is run, and of --help."""
+    lines = followed()
+    instructions = [instruction(line) for line in lines] + [["train.py", "--help"]]
+    variables = {"PYTHONPATH": str(copy), "DIFFUSION_TEXT_CACHE": str(copy / "outputs" / "cache")}
+    result = subprocess.run(
+        [sys.executable, "tests/docs/follow.py"], input=json.dumps(instructions),
+        cwd=copy, env=os.environ | variables, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return dict(zip([*lines, "--help"], json.loads(result.stdout), strict=True))
+
+
+def instruction(line):
+    """What follow.py is to do: a command with what makes it small, or Python."""
+    if "\n" in line:
+        return ["exec", line]
+    words = shlex.split(line.replace("PATH", "README.md"), comments=True)
+    words = words[1:] if words[0] == "python" else words
+    return [*words, *smaller(*words)]
+
+
+def smaller(program, *arguments):
+    """Overrides under which a command takes a second or two."""
+    text = " ".join(arguments)
+    if program == "pytest":  # inside follow.py, which has imported what pytest would rewrite
+        return ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    if program == "-m" or "--cfg" in text:
+        return []
+    if program == "sample.py":
+        return ["num_samples=2", "sampler.num_steps=2"]
+    if "resume=" in text:
+        return ["trainer.max_steps=4"]
+    data = [] if "data=" in text and "python_docs" not in text else ["data=text_files"]
+    data += [] if "data=python_source" in text else ["data.dir=README.md"]
+    learned = "diffusion_lm" in text
+    own = TINY_TRANSFORMER if learned else [f"text_space.{setting}" for setting in TINY_BART]
+    return [*(TINY[1:] if learned and "preflight=" in text else TINY), *data, *own]
+
+
+@pytest.mark.parametrize("line", followed())
+def test_following(results, line):
+    code, output = results[line]
+    assert code == 0, output
+    assert output.strip()
+
+
+@pytest.mark.parametrize(("group", "option"), new_options())
+def test_a_new_option_is_offered_tested_and_trained(results, copy, group, option):
+    assert re.search(rf"^{group}: .*\b{option}\b", results["--help"][1], re.MULTILINE)
+    if group != "experiment":
+        assert "1 passed" in results[f"pytest -n 0 tests/test_composition.py -k {group}/{option}"][1]
+    runs = [OmegaConf.load(file) for file in copy.glob("outputs/*/*/config.yaml")]
+    target = OmegaConf.load(copy / "conf" / group / f"{option}.yaml").get("_target_")
+    used = [OmegaConf.select(run, f"{group}._target_" if target else "name") for run in runs]
+    assert (target or option) in used
+
+
+def configured(cfg, name):
+    """What the last composed job has for a group or a setting."""
+    job = HydraConfig.get()
+    if name in job.runtime.choices:
+        return job.runtime.choices[name]
+    return OmegaConf.select(job if name.startswith("hydra.") else cfg, name.removeprefix("hydra."))
+
+
+@pytest.mark.parametrize("command", composed_only())
+def test_what_cannot_be_run_is_composed(composed, command):
+    given = OverridesParser.create().parse_overrides([word for word in shlex.split(command) if "=" in word])
+    plain = [override.input_line for override in given if not override.is_sweep_override()]
+    cfg = composed(*plain)
+    for name, _, value in (line.partition("=") for line in plain):
+        assert str(configured(cfg, name)) == value
+    for override in given:
+        if override.is_choice_sweep():
+            for choice in override.sweep_string_iterator():
+                cfg = composed(f"{override.key_or_group}={choice}")
+                assert str(configured(cfg, override.key_or_group)) == choice
+        elif override.is_sweep_override():
+            assert configured(cfg, override.key_or_group) is not None
