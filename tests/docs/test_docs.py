@@ -1,4 +1,4 @@
-"""The pages are followed to the letter, in a copy of the repository; what is not run is named, with the reason."""
+"""Pages and README are followed to the letter, in a copy of the repository; what is not run is named, and why."""
 
 import json
 import os
@@ -17,7 +17,18 @@ from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[2]
 CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"
-FOLLOWED = ("quickstart", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting", "data", "index")
+FOLLOWED = (
+    "README",
+    "quickstart",
+    "concepts",
+    "adding",
+    "sweeps",
+    "cluster",
+    "report",
+    "troubleshooting",
+    "data",
+    "index",
+)
 MEASURED = ("latent_route", "embedding_route")  # written by benchmarks/
 OUTPUT = ("text", "")  # what is shown and not typed
 
@@ -30,19 +41,17 @@ AWAITED = (
 COMPOSED = {  # not run, but its configuration is composed
     "experiment=failure/": "tests/failures trains every pair",
     "experiment=fix/": "tests/failures trains every pair",
-    "experiment=latent_diffusion": "tests/test_readme.py trains it",
     "srun ": "needs SLURM",
     "hydra/launcher=submitit_slurm": "needs SLURM",
     "trainer=ddp": "starts a process for each GPU",
     "hydra/launcher=joblib": "is a sweep of many trainings",
     "hydra/sweeper=optuna": "is a sweep of many trainings",
-    "-m prediction=epsilon,v": "tests/test_readme.py runs it",
-    "data=text_files": "tests/test_readme.py runs it",
     "logger=": "tests/tracking covers them",
     "report.quality": "the first run writes a report, of the usual size",
 }
 NOT_RUN = {
     "pip install": ".ci/run does it",
+    "^pytest$": "this is it",
     "mkdocs build": "tests/docs/test_site.py does it",
     "sbatch ": "needs SLURM",
     "export ": "sets an environment variable of a job on SLURM",
@@ -70,12 +79,15 @@ class Block(NamedTuple):
         """What a reader types: the commands, or Python that belongs to no file."""
         if self.language == "python" and not self.title:
             return [self.code]
-        lines = self.code.splitlines() if self.language == "bash" else []
-        return [line for line in lines if line.strip() and not line.startswith("#")]
+        lines = self.code.splitlines()
+        if self.language != "bash":
+            lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        commands = [command.partition("  #")[0].strip() for line in lines for command in line.split(" && ")]
+        return [command for command in commands if command and not command.startswith("#")]
 
 
 def text_of(page):
-    return (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    return ((ROOT if page == "README" else PAGES) / f"{page}.md").read_text(encoding="utf-8")
 
 
 def blocks():
@@ -90,7 +102,7 @@ def typed():
 
 
 def listed(line, entries):
-    return [entry for entry in entries if entry in line]
+    return [entry for entry in entries if re.search(entry, line)]
 
 
 def followed():
@@ -111,7 +123,7 @@ def new_options():
 
 
 def test_every_page_is_followed_or_measured():
-    assert {file.stem for file in PAGES.glob("*.md")} == {*FOLLOWED, *MEASURED}
+    assert {file.stem for file in PAGES.glob("*.md")} | {"README"} == {*FOLLOWED, *MEASURED}
 
 
 def test_every_block_is_of_a_known_kind():
@@ -121,12 +133,19 @@ def test_every_block_is_of_a_known_kind():
 
 def test_what_is_not_run_is_on_the_pages():
     for entries in (AWAITED, COMPOSED, NOT_RUN):
-        assert not [entry for entry in entries if not any(entry in line for line in typed())]
+        assert not [entry for entry in entries if not any(listed(line, [entry]) for line in typed())]
 
 
 def test_both_routes_are_trained():
     assert any("train.py model=textunet" in command for command in followed())
     assert any("train.py experiment=diffusion_lm_small" in command for command in followed())
+
+
+def test_setup_and_test_commands_are_what_ci_runs():
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert 'pip install -e ".[dev]" && pytest' in text_of("README")
+    assert [line for line in ci.splitlines() if line.startswith("pip install") and '-e ".[dev]"' in line]
+    assert "\npytest\n" in ci
 
 
 # ---- the pages are followed
