@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from diffusion_text.diagnostics.preflight import Check
@@ -12,15 +11,11 @@ from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.models.text_autoencoder import NOISE_LEVELS
 from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
+from diffusion_text.tracking.terminal import console
 
 TITLES = {"model": "this model", "do_nothing": "do nothing (ε̂ = x_t)", "linear": "best linear predictor"}
 GAINED = 0.97  # share of the loss without context above which context has taught nothing
 EXPLODED = 3  # root mean square of sampled x_0 above which it is nothing like data, whose own is 1
-
-
-def console() -> Console:
-    """A console no wider than a page."""
-    return Console(width=min(Console().width, 120))
 
 
 def preflight_table(checks: list[Check]) -> str:
