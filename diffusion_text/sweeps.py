@@ -42,13 +42,14 @@ class Summary(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the objective's direction, and give it to the sweeper if that has one."""
+        """Check the objective's direction; a sweeper that has a direction takes it, and bears failures."""
         direction = config.objective.direction
         if direction not in ("maximize", "minimize"):
             fail(f"objective.direction={direction} is neither maximize nor minimize")
-        if "direction" in config.hydra.sweeper:
-            with read_write(config):
-                config.hydra.sweeper.direction = direction
+        sweeper = config.hydra.sweeper
+        wanted = {"direction": direction, "max_failure_rate": 1.0}  # Optuna's has both
+        with read_write(config):
+            sweeper.update({name: value for name, value in wanted.items() if name in sweeper})
         atexit.register(self.summarise, config)  # a killed job, or Ctrl-C, is the end of Hydra too
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from rich.measure import Measurement
@@ -152,7 +153,7 @@ def html(comparison: Comparison, title: str, table: Path, page: Path) -> str:
     from diffusion_text.tracking.comparison_charts import overview, setting_charts
 
     names = [name for name in FIGURES if name in used_figures(comparison)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "run": record.name,
             "link": link(record, page),
@@ -173,7 +174,7 @@ def html(comparison: Comparison, title: str, table: Path, page: Path) -> str:
         charts["overview"] = overview(drawn, metric, comparison.direction)
     return render(
         "sweep.html", charts, title=title, comparison=comparison, heading=heading(comparison), rows=rows,
-        figures=[FIGURES[name] for name in names], table=quote(table.name),
+        figures=[FIGURES[name] for name in names], table=table.name,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ OPENING = ("run", "directory", "status", "error")  # of a comparison's CSV
 
 def find_runs(places: Sequence[str | Path]) -> list[Record]:
     """The runs that these directories are, or that lie below them; each once."""
-    found = {}
+    found: dict[Path, Record] = {}
     for place in map(Path, places):
         records = [Record(Run(place))] if is_run(place) else runs_below(place)
         if not records:
@@ -88,8 +88,8 @@ class Comparison:
 
     @property
     def varied(self) -> dict[str, list[str]]:
-        """The settings in which the runs differ."""
-        return {name: values for name, values in self.settings.items() if len(set(values)) > 1}
+        """The settings in which the runs differ, long numbers in few digits."""
+        return {name: [*map(brief, values)] for name, values in self.settings.items() if len(set(values)) > 1}
 
     @property
     def shared(self) -> dict[str, str]:
@@ -121,6 +121,19 @@ def setting(record: Record, name: str) -> str:
             return ""
         value = value[part]
     return "null" if value is None else str(value)
+
+
+def brief(value: str) -> str:
+    """A value that is a number of many digits with four of them; any other as it is."""
+    return f"{float(value):.4g}" if len(value) > 8 and number(value) is not None else value
+
+
+def number(value: str) -> float | None:
+    """The number that a value is, if it is one."""
+    try:
+        return float(value)
+    except ValueError:
+        return None
 
 
 def nearest_figures(metric: str, names: set[str]) -> str:
