@@ -51,8 +51,9 @@ def overview(rows: list[Row], metric: str, direction: str) -> Spec:
     names = [*rows[0]["settings"], metric]
     columns = [[row["settings"][name] for row in rows] for name in names[:-1]] + [[row["value"] for row in rows]]
     places = {name: positions(column) for name, column in zip(names, columns, strict=True)}
-    shared = [{"run": row["run"], "told": told(row), "value": row["value"]} for row in rows]
+    shared = [{"id": i, "run": row["run"], "told": told(row), "value": row["value"]} for i, row in enumerate(rows)]
     lines = [line | {"axis": name, "place": places[name][i]} for name in names for i, line in enumerate(shared)]
+    lines.reverse()  # the best run is drawn last, over the others
     labels = {
         (name, place): value if isinstance(value, str) else f"{value:.4g}"
         for name, column in zip(names, columns, strict=True)
@@ -67,7 +68,7 @@ def overview(rows: list[Row], metric: str, direction: str) -> Spec:
     runs = (
         alt.Chart(alt.Data(values=lines))
         .mark_line(strokeWidth=2, opacity=0.8)
-        .encode(axis, height, color, detail="run:N", tooltip=tooltip(metric))
+        .encode(axis, height, color, detail="id:N", tooltip=tooltip(metric))
     )
     rules = alt.Chart(alt.Data(values=[{"axis": name} for name in names])).mark_rule(opacity=0.5).encode(x=axis)
     written = [{"axis": name, "place": place, "label": label} for (name, place), label in labels.items()]
