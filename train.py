@@ -12,6 +12,9 @@ def main(cfg):
         from diffusion_text.training import train
 
         train(compose_training(cfg))
+    from diffusion_text.sweeps import objective
+
+    return objective(cfg.run_dir, cfg.objective.metric)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -12,7 +13,10 @@ from pathlib import Path
 from diffusion_text.commands import fail, nearest
 from diffusion_text.errors import UserError, first_line
 
+log = logging.getLogger(__name__)
+
 CONF = Path(__file__).parent.parent / "conf"
+EXTRA = "joblib and submitit launchers and the optuna sweeper come with pip install -e '.[sweeps]'"
 
 
 def run(main: Callable[[], None]) -> None:
@@ -48,18 +52,22 @@ def user_errors() -> Iterator[None]:
 
 @contextmanager
 def recorded_errors() -> Iterator[None]:
-    """Inside a training job: why it failed is kept in its run directory, for those who compare runs."""
+    """Inside a training job: why it failed is kept in its run directory; in a sweep the other jobs then go on."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from diffusion_text.runs import Run
 
-    file = Run(Path(HydraConfig.get().runtime.output_dir)).error
+    job = HydraConfig.get()
+    file = Run(Path(job.runtime.output_dir)).error
     try:
         yield
     except BaseException as error:
         if not (isinstance(error, SystemExit) and not error.code):
             file.write_text(f"{type(error).__name__}: {first_line(error)}\n", encoding="utf-8")
-        raise
+        if job.mode != RunMode.MULTIRUN or not isinstance(error, Exception):
+            raise
+        log.error("%s", first_line(error), exc_info=not isinstance(error, UserError))
 
 
 def quoted(argv: list[str]) -> list[str]:
@@ -87,13 +95,15 @@ def resumed(argv: list[str]) -> list[str]:
     from omegaconf import OmegaConf
 
     earlier = [override for override in map(str, OmegaConf.load(overrides)) if not override.startswith("resume=")]
-    return [argv[0], f"hydra.run.dir={directory}", *earlier, *argv[1:]]
+    return [argv[0], f"hydra.run.dir={directory}", "hydra.mode=RUN", *earlier, *argv[1:]]  # RUN: be it of a sweep
 
 
 def explain(error: Exception) -> str:
     """Hydra's and OmegaConf's complaint about an override in one line, with the nearest name that exists."""
     message = str(error)
     if choice := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
+        if choice.group(1).startswith("hydra/"):
+            return f"{choice.group(1)}={choice.group(2)}: there is no such option; {EXTRA}"
         group, _, below = choice.group(1).partition("/")
         option = f"{below}/{choice.group(2)}".lstrip("/")
         files = (CONF / group).rglob("*.yaml")

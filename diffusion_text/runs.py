@@ -15,6 +15,11 @@ class Run:
     directory: Path
 
     @property
+    def hydra(self) -> Path:
+        """What Hydra keeps: overrides.yaml, as they were given; hydra.yaml, the options chosen among other things."""
+        return self.directory / ".hydra"
+
+    @property
     def config(self) -> Path:
         """The resolved configuration."""
         return self.directory / "config.yaml"

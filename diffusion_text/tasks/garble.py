@@ -13,7 +13,7 @@ from diffusion_text.diffusion.gaussian import corrupt, per_text
 from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.tasks.comparison import chrf, word_error_rate
 from diffusion_text.tasks.session import Session
-from diffusion_text.tracking.summary import console
+from diffusion_text.tracking.terminal import console
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

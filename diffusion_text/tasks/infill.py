@@ -7,7 +7,7 @@ from rich.text import Text
 from diffusion_text.errors import UserError
 from diffusion_text.tasks.given import BLANK, with_blanks
 from diffusion_text.tasks.session import Session
-from diffusion_text.tracking.summary import console
+from diffusion_text.tracking.terminal import console
 
 
 class Infill:

@@ -17,7 +17,7 @@ from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.progress import counted, counting
 from diffusion_text.shapes import Latents, Mask, PerText, Times, Tokens
 from diffusion_text.tasks.session import Session
-from diffusion_text.tracking.summary import console
+from diffusion_text.tracking.terminal import console
 
 
 class NLL:

@@ -11,7 +11,7 @@ from diffusion_text.metrics.reconstruction import token_accuracy
 from diffusion_text.tasks.comparison import chrf, exact_match
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.charts import line_chart, save_picture
-from diffusion_text.tracking.summary import console
+from diffusion_text.tracking.terminal import console
 
 
 class Probe:

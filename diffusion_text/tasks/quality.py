@@ -11,7 +11,8 @@ from diffusion_text.data.base import SPLITS
 from diffusion_text.metrics.language_model import LanguageModel, mauve
 from diffusion_text.models.quality import Judge
 from diffusion_text.tasks.session import Session
-from diffusion_text.tracking.summary import Columns, console, quality_rows
+from diffusion_text.tracking.summary import Columns, quality_rows
+from diffusion_text.tracking.terminal import console
 
 
 class SampleQuality:

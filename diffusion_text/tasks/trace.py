@@ -12,7 +12,7 @@ from diffusion_text.diffusion.gaussian import noise_from
 from diffusion_text.diffusion.samplers import ReverseStep, draw_like
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.pages import render
-from diffusion_text.tracking.summary import console
+from diffusion_text.tracking.terminal import console
 
 
 class Trace:

@@ -46,6 +46,22 @@ class Record:
         return yaml.safe_load(self.run.config.read_text(encoding="utf-8")) if self.run.config.is_file() else {}
 
     @cached_property
+    def overrides(self) -> dict[str, str]:
+        """What was set, by a person or by a sweep: values as they were written, `null` for what was deleted."""
+        file = self.run.hydra / "overrides.yaml"
+        given = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else []
+        split = (override.partition("=") for override in given)
+        return {name.lstrip("+~"): "null" if name.startswith("~") else value for name, _, value in split}
+
+    @cached_property
+    def choices(self) -> dict[str, str | None]:
+        """The option chosen in each group."""
+        file = self.run.hydra / "hydra.yaml"
+        if not file.is_file():
+            return {}
+        return yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]["runtime"]["choices"]
+
+    @cached_property
     def changes(self) -> dict[str, Any]:
         """What of the configuration differs from the defaults, by dotted name; groups come first."""
         return self._json(self.run.changes, {})

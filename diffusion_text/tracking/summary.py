@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +13,7 @@ from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.models.text_autoencoder import NOISE_LEVELS
 from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
+from diffusion_text.tracking.terminal import console
 
 TITLES = {"model": "this model", "do_nothing": "do nothing (ε̂ = x_t)", "linear": "best linear predictor"}
 QUALITY_TITLES = {
@@ -42,11 +42,6 @@ AUTOENCODER_ROWS = {
 Columns = dict[str, dict[str, float]]  # text quality of samples, real text and unigrams
 GAINED = 0.97  # share of the loss without context above which context has taught nothing
 EXPLODED = 3  # root mean square of sampled x_0 above which it is nothing like data, whose own is 1
-
-
-def console() -> Console:
-    """A console no wider than a page."""
-    return Console(width=min(Console().width, 120))
 
 
 def startup_table(rows: dict[str, str]) -> str:
