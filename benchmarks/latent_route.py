@@ -99,7 +99,8 @@ def render(rows: list[Row]) -> str:
         "Made by `python benchmarks/latent_route.py` on the embedded default (`data=python_docs`, 64 tokens), 2,000 "
         "steps of 32 texts each in bf16; averaged weights, validation split, mean of ten noise levels. Text: chrF "
         "against the original of 64 garbled texts as they are, decoded without denoising, and restored from t = 0.1. "
-        "it/s is left out where a run was paused or had no core of its own. References differ between the schedules, and between bart_mini's "
+        "it/s is left out where a run was paused or had no core of its own. References differ between the schedules, "
+        "and between bart_mini's "
         "latents and bart_vae's.",
         table(
             ["run", "parameters", "it/s", "cos ε", "mag ε", "cos x₀", "mag x₀", "bound", "above both references"],
