@@ -69,7 +69,7 @@ def facts(record: Record) -> dict[str, str]:
         "speed": f"{figures['step'] / figures['seconds']:.1f} steps a second"
         + (f", {rate[-1][1]:,.0f} tokens a second at the end" if rate else ""),
         "seed": str(config["seed"]),
-        "device": f"{environment['device']}, {environment['threads']} threads, {config['trainer']['precision']}",
+        "device": f"{environment['device']}, threads: {environment['threads']}, {config['trainer']['precision']}",
         "code": f"{revision}; Python {environment['python']}, torch {environment['torch']}",
     }
 
