@@ -240,6 +240,9 @@ def test_training_ends_with_a_table_and_the_path(run, trained):
     log = (run.directory / "train.log").read_text(encoding="utf-8")
     assert "Step 20" in log
     assert re.search("encode → decode .*% of tokens .*ok", log), "the checks belong to the log"
+    parts = ("data", "text space", "model", "schedule", "prediction", "loss", "training", "device", "run")
+    assert not [part for part in parts if not re.search(f"^{part} +\\S", log, re.MULTILINE)]
+    assert str(run.report) in shown
 
 
 def warned(result):

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from diffusion_text.metrics.noise_prediction import QUANTITIES
-from diffusion_text.tracking.summary import diffusion_figures, loss_verdict, sampling_verdict, verdict
+from diffusion_text.tracking.summary import (
+    diffusion_figures,
+    loss_verdict,
+    quality_verdict,
+    sampling_verdict,
+    startup_table,
+    verdict,
+)
 
 
 def model(width=128, bound=None):
@@ -88,3 +95,30 @@ def test_the_final_figures_keep_every_predictors_bins_apart():
     assert found["test"]["loss"] == float(logged["test/loss"])
     for (stage, name, quantity), values in expected.items():
         assert found[stage][name][quantity] == values
+
+
+def columns(**samples):
+    """Text quality of samples that are as good as real text, but for what is given."""
+    real = {"judge_nll": 2.0, "entropy": 3.0, "distinct_3": 0.4, "top_share": 0.1, "unigram_kl": 0.02}
+    return {"samples": real | samples, "real text": real, "unigrams": real}
+
+
+def test_text_quality_is_never_told_by_the_judge_alone():
+    sentence = quality_verdict(columns(judge_nll=2.5))
+    assert sentence == (
+        "Text quality: 5-gram judge 2.50 (real text 2.00), entropy 3.00 (real text 3.00), "
+        "distinct-3 0.40 (real text 0.40)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("samples", "name"),
+    [({"judge_nll": 0.1, "distinct_3": 0.05}, "collapse/repetition"), ({"top_share": 0.9}, "collapse/unigram")],
+)
+def test_a_collapse_is_named_however_well_it_is_judged(samples, name):
+    assert quality_verdict(columns(**samples)).endswith(f"; {name}.")
+
+
+def test_a_start_up_summary_has_a_line_for_each_part_and_breaks_none():
+    lines = startup_table({"data": "PythonDocs, 1,329 texts", "model": "[bold]UNet"}).splitlines()
+    assert [line.split(maxsplit=1) for line in lines] == [["data", "PythonDocs, 1,329 texts"], ["model", "[bold]UNet"]]
