@@ -49,11 +49,11 @@ def train(training: Training) -> None:
 def describe(training: Training) -> dict[str, str]:
     """What is about to be trained, on what, where."""
     data, trainer = training.data, training.trainer
-    texts, *others = (f"{len(data.splits[split]):,}" for split in SPLITS)
+    texts = " + ".join(f"{len(data.splits[split]):,}" for split in SPLITS)
     length = "steps" if trainer.max_steps > 0 else "epochs"
     many = trainer.max_steps if trainer.max_steps > 0 else trainer.max_epochs
     return {
-        "data": f"{type(data).__name__}, {texts} texts of up to {data.length} tokens; {' and '.join(others)} held out",
+        "data": f"{type(data).__name__}, {texts} texts of up to {data.length} tokens",
         **training.model.describe(),
         "training": f"{many:,} {length} of {data.batch_size} texts",
         "device": f"{trainer.num_devices} × {trainer.strategy.root_device.type}, {trainer.precision}",

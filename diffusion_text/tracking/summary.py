@@ -52,7 +52,7 @@ def startup_table(rows: dict[str, str]) -> str:
     out = console()
     with out.capture() as captured:
         out.print(table)
-    return captured.get().rstrip()
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def preflight_table(checks: list[Check]) -> str:

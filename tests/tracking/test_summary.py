@@ -106,7 +106,7 @@ def columns(**samples):
 def test_text_quality_is_never_told_by_the_judge_alone():
     sentence = quality_verdict(columns(judge_nll=2.5))
     assert sentence == (
-        "Text quality: 5-gram judge 2.50 (real text 2.00), entropy 3.00 (real text 3.00), "
+        "Text quality: 5-gram judge 2.50 nats a token (real text 2.00), entropy 3.00 (real text 3.00), "
         "distinct-3 0.40 (real text 0.40)."
     )
 
