@@ -18,17 +18,8 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).parents[2]
 CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"
 FOLLOWED = (
-    "README",
-    "quickstart",
-    "concepts",
-    "adding",
-    "sweeps",
-    "cluster",
-    "report",
-    "troubleshooting",
-    "data",
-    "index",
-)
+    "quickstart", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting", "data", "index", "README",
+)  # fmt: skip
 MEASURED = ("latent_route", "embedding_route")  # written by benchmarks/
 OUTPUT = ("text", "")  # what is shown and not typed
 
