@@ -84,13 +84,13 @@ def settings_of(file):
 
 
 def mentioned():
-    """Every `name=value` in inline code, with its page."""
+    """Every `name=value` in inline code that is this project's to set, with its page."""
     prose = {name: re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL) for name, text in TEXTS.items()}
     return [
         (name, *match.groups())
         for name, text in prose.items()
-        for code in re.findall(r"`([^`]+)`", text)
-        for match in re.finditer(r"(?<!\S)([\w./]+)=(\S*)", code)
+        for code in re.findall(r"`((?!python -m)[^`]+)`", text)
+        for match in re.finditer(r"(?<!\S)(?!hydra/)([\w./]+)=(\S*)", code)
     ]
 
 
