@@ -89,7 +89,8 @@ def mentioned():
     return [
         (name, *match.groups())
         for name, text in prose.items()
-        for code in re.findall(r"`((?!python -m)[^`]+)`", text)
+        for code in re.findall(r"`([^`]+)`", text)
+        if not code.startswith("python -m")
         for match in re.finditer(r"(?<!\S)(?!hydra/)([\w./]+)=(\S*)", code)
     ]
 
