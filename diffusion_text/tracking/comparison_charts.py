@@ -31,7 +31,7 @@ def setting_chart(rows: list[Row], name: str, metric: str) -> Spec:
     figure = alt.Scale(zero=False, padding=12)
     points = alt.Chart().mark_circle(size=80, color=INK, opacity=0.75).encode(tooltip=tooltip(metric))
     if numeric:
-        ticks = alt.Axis(values=sorted(set(numbers)), format="~g")
+        ticks = alt.Axis(values=sorted(set(numbers)), labelExpr="'' + datum.value")
         x = alt.X("setting:Q", title=name, scale=spacing(numbers), axis=ticks)
         points = points.encode(x, alt.Y("value:Q", title=metric, scale=figure))
         middle = alt.Chart().mark_line(color=INK, opacity=0.5).encode(x, alt.Y("median(value):Q", title=metric))
