@@ -22,6 +22,8 @@ QUANTITIES = {
     "x0_magnitude": "magnitude ratio of x_0",
 }
 BOUND = "the architecture's bound"
+DOTTED_UP_TO = 40  # points of a line; more would run together
+CLOSEST = 1e-3  # relative spread that an axis is drawn out to
 CEILING = 1.5  # of an axis; a magnitude ratio may be a thousand
 BLUE, ORANGE, GREY, RED, GREEN, PURPLE = "#3b82f6", "#e8853a", "#8b949e", "#d64545", "#2e9e5b", "#9467bd"
 SOLID, DASHED, DOTTED = [1, 0], [6, 4], [2, 3]
@@ -48,19 +50,28 @@ def line_chart(lines: Mapping[str, Line], x: str, title: str, ceiling: float | N
     styles = [STYLES.get(name, OTHERS[i % len(OTHERS)]) for i, name in enumerate(lines)]
     colours, dashes = ([style[k] for style in styles] for k in (0, 1))
     legend = None if len(lines) == 1 else alt.Legend(title=None, orient="bottom", columns=2, labelLimit=220)
-    domain = alt.Undefined if ceiling is None else [0, min(ceiling, 1.05 * max((b for *_, b in points), default=1))]
+    domain = span([b for *_, b in points], ceiling)
     return (
         alt.Chart(alt.Data(values=rows))
         .properties(title=alt.Title(title, anchor="start", fontWeight="normal"))
-        .mark_line(clip=True, point=len(rows) <= 60 * len(lines), strokeWidth=2)
+        .mark_line(clip=True, point=max(map(len, lines.values()), default=0) <= DOTTED_UP_TO, strokeWidth=2)
         .encode(
             x=alt.X("x:Q", title=x),
-            y=alt.Y("y:Q", title=None, scale=alt.Scale(domain=domain, zero=False)),
+            y=alt.Y("y:Q", title=None, scale=alt.Scale(domain=domain, nice=ceiling is None, zero=False)),
             color=alt.Color("line:N", scale=alt.Scale(domain=list(lines), range=colours), legend=legend),
             strokeDash=alt.StrokeDash("line:N", scale=alt.Scale(domain=list(lines), range=dashes), legend=legend),
             tooltip=[alt.Tooltip("line:N", title=title), alt.Tooltip("x:Q", title=x), alt.Tooltip("y:Q", format=".4g")],
         )
     )
+
+
+def span(values: list[float], ceiling: float | None) -> list[float]:
+    """What an axis shows of these values: from 0 to `ceiling` at most, or all of them, but no rounding errors."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if ceiling is not None:
+        return [0, min(ceiling, 1.05 * high)]
+    room = max(0.0, CLOSEST * max(abs(low), abs(high)) - (high - low)) / 2
+    return [low - room, high + room]
 
 
 def thinned(line: Line) -> Line:

@@ -52,6 +52,15 @@ def test_a_ratio_of_a_thousand_leaves_room_for_the_others():
     assert spec["encoding"]["y"]["scale"]["domain"] == [0, 1.5]
 
 
+def test_rounding_errors_are_not_drawn_out_to_a_curve():
+    low, high = for_page(line_chart({"one": [(0, 1.0), (1, 1.0 + 1e-7)]}, "step", "RMS"))["encoding"]["y"]["scale"][
+        "domain"
+    ]
+    assert low < 0.9996 < 1.0004 < high
+    wide = for_page(line_chart({"one": [(0, 1.0), (1, 3.0)]}, "step", "loss"))["encoding"]["y"]["scale"]
+    assert wide["domain"] == [1.0, 3.0]
+
+
 def test_each_quantity_is_drawn_beside_the_reference_predictors_and_the_bound(finished):
     figures = finished("latent").figures
     charts = noise_prediction(figures)
