@@ -51,6 +51,7 @@ def measure(name: str, recipe: list[str], overrides: list[str]) -> None:
     texts = newest(directory / "samples", "*-seed-*.jsonl").read_text(encoding="utf-8").splitlines()
     row = {
         "name": name,
+        "overrides": [*recipe, *(override for override in overrides if not override.startswith("data.dir="))],
         "parameters": figures["parameters"],
         "steps": figures["step"],
         "minutes": round(figures["seconds"] / 60, 1),
@@ -73,11 +74,20 @@ def render(rows: list[Row]) -> str:
             [
                 "# The embedding route, measured",
                 "Made by `python benchmarks/embedding_route.py` on tiny_shakespeare, characters, 64 to a text: "
-                f"{TEXTS} samples beside as many texts of the test split and as many tokens drawn one by one.",
+                f"{TEXTS} samples beside as many texts of the test split and as many tokens drawn one by one. "
+                "Minutes are of a machine that did other work as well.",
                 quality_table(rows),
                 "## Training",
                 table(
-                    ["run", "parameters", "steps", "minutes", "bound, nats a character", "first alarm of each kind"],
+                    [
+                        "run",
+                        "python train.py",
+                        "parameters",
+                        "steps",
+                        "minutes",
+                        "bound, nats a character",
+                        "first alarms",
+                    ],
                     [training_cells(row) for row in rows],
                 ),
                 *map(samples, rows),
@@ -107,7 +117,8 @@ def training_cells(row: Row) -> list[str]:
     bound = row["nll"]["nats_per_token"]["total"]
     alarms = "; ".join(f"step {alarm['step']}: {alarm['name']}, {alarm['measured']}" for alarm in row["alarms"])
     bounded = f"{bound['value']:.3f} ± {bound['standard_error']:.3f}"
-    return [row["name"], f"{row['parameters']:,}", str(row["steps"]), str(row["minutes"]), bounded, alarms or "none"]
+    command, parameters = f"`{' '.join(row['overrides'])}`", f"{row['parameters']:,}"
+    return [row["name"], command, parameters, str(row["steps"]), str(row["minutes"]), bounded, alarms or "none"]
 
 
 if __name__ == "__main__":
