@@ -241,6 +241,8 @@ def check_values(cfg: DictConfig) -> None:
     check_count(cfg.seed, "seed")
     for name in cfg.report:
         check_count(cfg.report[name], f"report.{name}")
+    if cfg.report.trace_steps == 1:
+        raise UserError("report.trace_steps=1 is no way: use 2 or more, or 0 for no trace")
     for name, least in (("max_steps", -1), ("accumulate_grad_batches", 1), ("log_every_n_steps", 1)):
         check_count(cfg.trainer[name], f"trainer.{name}", least)
     for name, least in (("length", 4), ("batch_size", 1), ("num_workers", 0)):

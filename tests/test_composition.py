@@ -137,6 +137,8 @@ def no_data(monkeypatch):
         (["loss=cosine_magnitude", "weighting=min_snr"], ["loss=cosine_magnitude", "weighting=min_snr"]),
         (["model=text_autoencoder"], ["model=text_autoencoder", "text_space=bart_mini", "text_space=bart_vae"]),
         (["preflight=perhaps"], ["preflight=perhaps", "stop, warn, only, off"]),
+        (["report.trace_steps=1"], ["report.trace_steps=1", "2 or more"]),
+        (["report.quality=-1"], ["report.quality"]),
         (["trainer.max_steps=-1"], ["trainer.max_steps", "trainer.max_epochs"]),
         (["route.self_conditioning=1.5"], ["route.self_conditioning", "1.5"]),
         (["model.width=wide"], ["model: ", "narrow or full", "wide"]),
