@@ -14,7 +14,7 @@ from typing import Any
 
 from rows import ROOT, Row, add_row, call, newest, read_rows, table
 
-from diffusion_text.tracking.summary import QUALITY_TITLES as TITLES
+from diffusion_text.tracking.titles import QUALITY as TITLES
 
 RUNS = ROOT / "outputs" / "embedding_route"
 ROWS, PAGE = ROOT / "docs" / "embedding_route.jsonl", ROOT / "docs" / "pages" / "embedding_route.md"

@@ -16,7 +16,7 @@ from typing import Any
 
 from rows import ROOT, Row, add_row, call, newest, read_rows, table
 
-from diffusion_text.tracking.summary import TITLES
+from diffusion_text.tracking.titles import PREDICTORS as TITLES
 
 RUNS = ROOT / "outputs" / "latent_route"
 ROWS, PAGE = ROOT / "docs" / "latent_route.jsonl", ROOT / "docs" / "pages" / "latent_route.md"

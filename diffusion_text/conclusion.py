@@ -70,8 +70,8 @@ def conclude_diffusion(
         model, training.sampler, run, step, training.seed, training.num_samples, data=lambda: training.data
     )
     figures = diffusion_figures(model, logged)
-    if run.alarms.is_file():
-        figures["alarms"] = [json.loads(line) for line in run.alarms.read_text(encoding="utf-8").splitlines()]
+    if alarms := Record(run).alarms:
+        figures["alarms"] = alarms
     samples = write_samples(session)
     if samples:
         sizes = {"rms": samples.rms, "peak_rms": samples.peak_rms}

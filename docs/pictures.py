@@ -27,7 +27,7 @@ from diffusion_text.diagnostics.references import do_nothing, rank_bound
 from diffusion_text.diffusion.losses import cosine_similarity, magnitude_ratio
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.entry import CONF
-from diffusion_text.tracking.summary import TITLES
+from diffusion_text.tracking.titles import PREDICTORS as TITLES
 
 PICTURES = Path(__file__).parent / "pages" / "pictures"
 SCHEDULES = ("sqrt", "cosine", "linear", "log_snr_linear")

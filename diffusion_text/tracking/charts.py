@@ -11,16 +11,11 @@ from typing import Any
 from diffusion_text.metrics.noise_prediction import NUM_BINS
 from diffusion_text.tracking.pages import Spec
 from diffusion_text.tracking.records import Record
-from diffusion_text.tracking.summary import TITLES
+from diffusion_text.tracking.titles import PREDICTORS as TITLES
+from diffusion_text.tracking.titles import QUALITY, QUANTITIES
 
 Line = Sequence[tuple[float, float]]
 POINTS = 400  # that a line keeps; more than a chart has pixels for
-QUANTITIES = {
-    "noise_cosine": "cosine similarity of noise",
-    "noise_magnitude": "magnitude ratio of noise",
-    "x0_cosine": "cosine similarity of x_0",
-    "x0_magnitude": "magnitude ratio of x_0",
-}
 BOUND = "the architecture's bound"
 DOTTED_UP_TO = 40  # points of a line; more would run together
 CLOSEST = 1e-3  # relative spread that an axis is drawn out to
@@ -141,10 +136,8 @@ CURVES: dict[str, dict[str, dict[str, str]]] = {  # section: chart: {line: metri
         "KL, nats a latent": {"training": "train/kl", "validation": "val/kl"},
     },
     "Text quality while training": {
-        "5-gram judge, nats a token": {"samples": "quality/judge_nll", "real text": "quality/real/judge_nll"},
-        "unigram KL, nats": {"samples": "quality/unigram_kl", "real text": "quality/real/unigram_kl"},
-        "distinct-3": {"samples": "quality/distinct_3", "real text": "quality/real/distinct_3"},
-        "share of the most frequent token": {"samples": "quality/top_share", "real text": "quality/real/top_share"},
+        QUALITY[name]: {"samples": f"quality/{name}", "real text": f"quality/real/{name}"}
+        for name in ("judge_nll", "unigram_kl", "distinct_3", "top_share")
     },
     "Embedding health": {
         "RMS, where noise has 1": {"embeddings": "embedding/rms"},

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_text.commands import arguments, command
 from diffusion_text.errors import UserError, first_line
+from diffusion_text.tracking.titles import QUALITY, QUANTITIES
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -32,25 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "dry_run": False,
     "file": "dashboard.json",
 }
-TITLES = {
-    "noise_cosine": "cosine similarity of noise",
-    "noise_magnitude": "magnitude ratio of noise",
-    "x0_cosine": "cosine similarity of x_0",
-    "x0_magnitude": "magnitude ratio of x_0",
-}
 REFERENCES = ("do_nothing", "linear")
-QUALITY = {
-    "judge_nll": "NLL of a 5-gram judge, nats a token",
-    "unigram_kl": "KL of unigrams to the training text's, nats",
-    "entropy": "entropy of unigrams, nats",
-    "distinct_1": "distinct-1",
-    "distinct_2": "distinct-2",
-    "distinct_3": "distinct-3",
-    "self_bleu": "self-BLEU",
-    "top_share": "share of the most frequent token",
-    "punctuation_share": "share of punctuation",
-    "memorised": "share of 8-grams that the training text has",
-}
 STEP, T = "trainer/global_step", "diagnostics/t"
 
 
@@ -100,7 +83,7 @@ def save(view: Workspace) -> None:
 def noise_prediction() -> Section:
     """The model, in training and validation, and the reference predictors in the same plots."""
     overall, by_t, by_bin = [], [], []
-    for quantity, title in TITLES.items():
+    for quantity, title in QUANTITIES.items():
         bounded = quantity.startswith("noise")
         references = [f"val/{name}/{quantity}" for name in REFERENCES] + ["val/bound"] * bounded
         overall.append((title, STEP, [f"train/{quantity}", f"val/{quantity}", *references]))

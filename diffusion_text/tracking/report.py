@@ -8,7 +8,8 @@ from typing import Any
 from diffusion_text.tracking import charts
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.records import Record
-from diffusion_text.tracking.summary import AUTOENCODER_ROWS, TITLES, quality_rows
+from diffusion_text.tracking.summary import AUTOENCODER_ROWS, quality_rows
+from diffusion_text.tracking.titles import PREDICTORS, QUANTITIES
 
 Rows = list[list[str]]
 
@@ -46,7 +47,7 @@ def noise_charts(record: Record) -> dict[str, Any]:
     """The final figures at ten noise levels, where there are any."""
     if "model" not in record.figures["val"]:
         return {}
-    return {charts.QUANTITIES[name]: chart for name, chart in charts.noise_prediction(record.figures).items()}
+    return {QUANTITIES[name]: chart for name, chart in charts.noise_prediction(record.figures).items()}
 
 
 def verdicts(figures: dict[str, Any]) -> list[str]:
@@ -79,8 +80,8 @@ def predictor_rows(figures: dict[str, Any]) -> Rows:
     if "model" not in figures["val"]:
         return []
     rows = [
-        [title, *(f"{figures['val'][name][quantity]['overall']:.3f}" for quantity in charts.QUANTITIES)]
-        for name, title in TITLES.items()
+        [title, *(f"{figures['val'][name][quantity]['overall']:.3f}" for quantity in QUANTITIES)]
+        for name, title in PREDICTORS.items()
     ]
     bound = figures["bound"]
     return rows if bound is None else [*rows, [charts.BOUND, f"{bound:.3f}", f"{bound:.3f}", "", ""]]

@@ -14,22 +14,9 @@ from diffusion_text.models.text_autoencoder import NOISE_LEVELS
 from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
 from diffusion_text.tracking.terminal import console
+from diffusion_text.tracking.titles import JUDGED_BY_A_MODEL, QUALITY
+from diffusion_text.tracking.titles import PREDICTORS as TITLES
 
-TITLES = {"model": "this model", "do_nothing": "do nothing (ε̂ = x_t)", "linear": "best linear predictor"}
-QUALITY_TITLES = {
-    "judge_nll": "5-gram judge, nats a token",
-    "entropy": "token entropy, nats",
-    "distinct_1": "distinct-1",
-    "distinct_2": "distinct-2",
-    "distinct_3": "distinct-3",
-    "unigram_kl": "unigram KL, nats",
-    "self_bleu": "self-BLEU",
-    "top_share": "share of the most frequent token",
-    "punctuation_share": "share of punctuation",
-    "memorised": "8-grams of the training split",
-    "perplexity": "perplexity, language model",
-    "mauve": "MAUVE",
-}
 AUTOENCODER_ROWS = {
     "loss": "loss",
     "reconstruction": "reconstruction, nats a token",
@@ -75,7 +62,7 @@ def quality_rows(columns: Columns) -> list[list[str]]:
     """Text quality's table: a figure's title, then its value in each column."""
     return [
         [title, *(f"{column[name]:.3f}" if name in column else "" for column in columns.values())]
-        for name, title in QUALITY_TITLES.items()
+        for name, title in (QUALITY | JUDGED_BY_A_MODEL).items()
         if name in columns["samples"]
     ]
 
