@@ -13,6 +13,14 @@ from rich.console import Console
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
+SHORTER = {
+    "train/": "",
+    "val/": "val ",
+    "information": "info",
+    "token_accuracy": "tokens read",
+    "noise_cosine": "cos ε",
+    "noise_magnitude": "mag ε",
+}
 
 
 class Bar(RichProgressBar):
@@ -27,7 +35,7 @@ class Bar(RichProgressBar):
 
 def short(name: str) -> str:
     """A metric's name, as tables have it: `val cos ε` for `val/noise_cosine`."""
-    for whole, part in (("train/", ""), ("val/", "val "), ("noise_cosine", "cos ε"), ("noise_magnitude", "mag ε")):
+    for whole, part in SHORTER.items():
         name = name.replace(whole, part)
     return name
 

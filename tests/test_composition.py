@@ -17,7 +17,7 @@ NEED_A_GPU = {"trainer/gpu", "precision/fp16"}
 TRAIN_A_SPACE = {
     "model/text_autoencoder", "route/autoencoder", "text_space/bart_mini", "text_space/bart_vae", "experiment/small",
 }  # fmt: skip
-TINY = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "num_steps": 2}
+TINY = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "max_steps": 2}
 OF_LEARNED_EMBEDDINGS = {
     "loss/cross_entropy", "model/diffusion_lm", "prediction/logits", "route/diffusion_lm", "text_space/embedding",
     *(option for option in OPTIONS if option.startswith("tokenizer/")),
@@ -30,7 +30,7 @@ def minimal(option, settings):
     group, name = option.split("/")
     if option in TRAIN_A_SPACE:
         node = "text_space.backbone" if name == "bart_vae" else "text_space"
-        steps = ["text_space.num_steps=2"] if name == "bart_vae" else []
+        steps = ["text_space.max_steps=2"] if name == "bart_vae" else []
         return [f"{group}={name}", *settings[2:], *(f"{node}.{key}={value}" for key, value in TINY.items()), *steps]
     if option in OF_LEARNED_EMBEDDINGS:
         route = {"model": "diffusion_lm", "tokenizer": "characters", "prediction": "logits"}
@@ -73,7 +73,7 @@ def test_every_option_is_built_and_comes_back_from_a_checkpoint(composed, settin
 def test_a_bottleneck_is_put_on_any_bart(composed, settings, bart_directory):
     """The untrained BART of the tests, named as BART-base would be."""
     backbone = ["text_space@text_space.backbone=bart_base", f"text_space.backbone.pretrained={bart_directory}"]
-    small = ["text_space.dim=6", "text_space.compression=2", "text_space.num_steps=2"]
+    small = ["text_space.dim=6", "text_space.compression=2", "text_space.max_steps=2"]
     training = compose_training(composed("text_space=bart_vae", *backbone, *small, *settings[2:]))
     assert (training.model.text_space.dim, training.model.text_space.compression) == (6, 2)
 

@@ -23,7 +23,7 @@ QUANTITIES = {"noise_cosine", "noise_magnitude", "x0_cosine", "x0_magnitude"}
 SMALL = [
     "trainer=cpu", "lr_schedule=constant", "optimizer.lr=1e-2",
     "text_space.dim=32", "text_space.layers=1", "text_space.heads=2", "text_space.vocab_size=320",
-    "text_space.num_steps=100", "text_space.learning_rate=5e-3",
+    "text_space.max_steps=100", "text_space.learning_rate=5e-3",
     "data=text_files", "data.length=12", "data.batch_size=48",
     "trainer.max_steps=20", "trainer.val_check_interval=10", "trainer.log_every_n_steps=5", "sampler.num_steps=4",
 ]  # fmt: skip
@@ -258,7 +258,7 @@ def test_training_does_not_warn(trained):
 
 
 def test_a_text_space_is_trained_checked_resumed_and_diffused_over(train_here, tmp_path):
-    own = ["model=text_autoencoder", "text_space.num_steps=80", "trainer.val_check_interval=40", "optimizer.lr=5e-3"]
+    own = ["model=text_autoencoder", "text_space.max_steps=80", "trainer.val_check_interval=40", "optimizer.lr=5e-3"]
     run, again = Run(tmp_path / "autoencoder"), Run(tmp_path / "diffusion")
     train_here(run, *own, "trainer.max_steps=40", "num_samples=2")
     first = json.loads(run.metrics.read_text(encoding="utf-8"))
@@ -425,7 +425,7 @@ def test_a_run_shorter_than_the_validation_interval_is_validated_all_the_same(tr
 def test_a_failing_check_stops_a_training_before_it_starts(train_here, tmp_path, preflight):
     stopped = Run(tmp_path / "stopped")
     with pytest.raises(UserError, match=r"^preflight: encode → decode [^\n]*preflight=warn$"):
-        train_here(stopped, f"preflight={preflight}", "text_space.num_steps=1")
+        train_here(stopped, f"preflight={preflight}", "text_space.max_steps=1")
     checks = json.loads(stopped.preflight.read_text(encoding="utf-8"))
     assert {"encode → decode"} == {check["name"] for check in checks if check["verdict"] == "fail"}
     assert not stopped.checkpoints.exists()

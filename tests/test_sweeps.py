@@ -39,7 +39,7 @@ def main(cfg):
             raise UserError("seed=1 is bad luck: take another")
         if cfg.seed == 2:
             raise KeyError("worse luck")
-        figures = {"val": {"model": {"noise_cosine": {"overall": cfg.seed / 10}}}}
+        figures = {"val": {"information": {"overall": cfg.seed / 10}}}
         (Path(cfg.run_dir) / "metrics.json").write_text(json.dumps(figures))
     return objective(cfg.run_dir, cfg.objective.metric)
 
@@ -92,7 +92,7 @@ def test_a_sweep_ends_with_its_runs_best_first_and_why_one_failed(swept):
     ended, directory = swept
     lines = ended.stdout[ended.stdout.rindex("┏") :].splitlines()
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
-    cosines = {row["optimizer.lr"]: row["val/noise_cosine"] for row in summary(directory)}
+    cosines = {row["optimizer.lr"]: row["val/information"] for row in summary(directory)}
     best, other = sorted(("0.01", "0.001"), key=lambda name: -float(cosines[name]))
     assert [row[1] for row in rows] == [best, other, "-1"]
     assert rows[0][2] == f"{float(cosines[best]):.4g}"
@@ -105,7 +105,7 @@ def test_the_summary_has_the_final_figures(swept):
     _, directory = swept
     [row] = [row for row in summary(directory) if row["optimizer.lr"] == "0.01"]
     figures = json.loads((directory / row["run"] / "metrics.json").read_text(encoding="utf-8"))
-    assert float(row["val/noise_cosine"]) == figures["val"]["model"]["noise_cosine"]["overall"]
+    assert float(row["val/information"]) == figures["val"]["information"]["overall"]
     assert float(row["test/loss"]) == figures["test"]["loss"]
 
 
@@ -155,10 +155,10 @@ def test_a_sweep_in_which_all_jobs_finish_exits_with_0(sweep):
 
 
 def test_a_figure_that_no_run_has_is_named_with_the_nearest(sweep):
-    ended, directory = sweep("misspelt", "-m", "seed=3,4", "objective.metric=val/nose_cosine")
+    ended, directory = sweep("misspelt", "-m", "seed=3,4", "objective.metric=val/inormation")
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
-    assert "objective.metric: no run has a figure val/nose_cosine; the nearest are val/noise_cosine" in line
+    assert "objective.metric: no run has a figure val/inormation; the nearest are val/information" in line
     assert f"python -m diffusion_text.tracking.compare {directory} metric=NAME" in line
 
 
@@ -185,9 +185,9 @@ def test_a_sweep_that_makes_no_sense_is_refused_in_one_line_before_its_first_job
 @pytest.mark.parametrize(
     ("figures", "error", "worth"),
     [
-        ({"val": {"model": {"noise_cosine": {"overall": 0.5}}}}, None, 0.5),
-        ({"val": {"model": {"noise_cosine": {"overall": 0.5}}}}, "KeyError: 'x'", None),
-        ({"val": {"model": {"noise_cosine": {"overall": float("nan")}}}}, None, None),
+        ({"val": {"information": {"overall": 0.5}}}, None, 0.5),
+        ({"val": {"information": {"overall": 0.5}}}, "KeyError: 'x'", None),
+        ({"val": {"information": {"overall": float("nan")}}}, None, None),
         (None, None, None),
     ],
     ids=["finished", "failed", "diverged", "unfinished"],
@@ -198,7 +198,7 @@ def test_only_a_finished_run_with_a_number_is_worth_something(tmp_path, figures,
         run.metrics.write_text(json.dumps(figures), encoding="utf-8")
     if error:
         run.error.write_text(error, encoding="utf-8")
-    assert objective(str(tmp_path), "val/noise_cosine") == worth
+    assert objective(str(tmp_path), "val/information") == worth
 
 
 # ---- presets

@@ -46,15 +46,20 @@ class Trained(LightningModule, ABC):
 
     def count_parameters(self) -> int:
         """How many numbers training changes."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
         """All randomness of a step follows from (seed, step, rank): a resumed run continues as if never stopped."""
         torch.manual_seed(self.seed + 1_000_003 * (self.global_step + 1) + 7_919 * self.global_rank)
 
+    @property
+    def is_logged(self) -> bool:
+        """Whether the step that is being made is one that is logged: nothing need be measured at the others."""
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the learning rate and the gradient's norm before it is clipped, at steps that are logged."""
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if self.is_logged:
             gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
             self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
             self.log("train/learning_rate", optimizer.param_groups[0]["lr"])

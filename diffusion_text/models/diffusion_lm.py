@@ -28,7 +28,7 @@ from diffusion_text.text_spaces.embedding import EmbeddingSpace, Logits
 
 class DiffusionLM(TextDiffusion):
     """Embedding, rounding and denoiser are trained together: equation (2), or (3) with prediction=logits. A rounding
-    that is not learned has no loss.
+    that is not learned has no loss, and leaves the embedding as it is.
 
     `rounding_of`: clean x_0, as the original, which any scale of the table satisfies, or `predicted` x_0.
     `rounding_weight` goes to `rounding_weight_end` in a straight line over training, if that is given; validation
@@ -36,6 +36,7 @@ class DiffusionLM(TextDiffusion):
     `x_0_time`: t_0 of equation (1); 0 leaves x_0 the embedding itself, 1/2000 is Diffusion-LM's.
     """
 
+    reference = "what each position says by itself"
     text_space: EmbeddingSpace
     token_counts: Tensor
 
@@ -68,6 +69,7 @@ class DiffusionLM(TextDiffusion):
         )
         self.rounding_weight, self.rounding_weight_end = rounding_weight, rounding_weight_end
         self.rounding_of, self.x_0_time, self.prior_weight = rounding_of, x_0_time, prior_weight
+        self.earliest = x_0_time
         self.cross_entropy = CrossEntropyLoss()
         self.register_buffer("token_counts", torch.zeros(len(text_space.embedding.rows), dtype=torch.long))
         if reads_tokens:
@@ -102,6 +104,9 @@ class DiffusionLM(TextDiffusion):
             x_0 = x_0 + self.x_0_std * noise * mask.unsqueeze(-1)
         return x_0, mask
 
+    def clean(self, batch):
+        return self.text_space.encode(batch["tokens"], batch["mask"]), batch["mask"]
+
     @property
     def x_0_std(self) -> float:
         """σ(t_0) of equation (1)."""
@@ -121,6 +126,9 @@ class DiffusionLM(TextDiffusion):
     def bayes(self, x_t: Latents, alpha: Level, sigma: Level) -> Logits:
         """log p(w | x_t) of each position by itself, up to a constant: Bayes' rule in equation (3)."""
         return token_posterior(x_t, self.text_space.embedding.table, self.token_shares, alpha, sigma)
+
+    def reference_x0(self, x_t, alpha, sigma):
+        return self.bayes(x_t, alpha, sigma).softmax(-1) @ self.text_space.embedding.table
 
     # ---- what is minimised
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
+from transformers import get_scheduler
 
 from diffusion_text.cache import cached_directory
 from diffusion_text.data import base as data_base
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from transformers import BartForConditionalGeneration, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
+LOOK_EVERY = 50  # steps between two looks at how much of its texts a space gives back
+OWN_POSITION = 1.5
 
 
 class SpaceRecipe(ABC):
@@ -79,20 +82,27 @@ class BartPretrained(SpaceRecipe):
 class TrainedSpace(SpaceRecipe):
     """A space that this project trains on the corpus's training split; made once, then cached.
 
-    `num_steps` of `batch_size` texts at a one-cycle peak of `learning_rate`, on the objective of TextAutoencoder with
-    its `mask_probability` and `kl_weight`.
+    Trained until a share `target` of the first validation texts' tokens comes back, looked at every LOOK_EVERY steps,
+    and for `max_steps` at most, or just that long where the target is null: steps of `batch_size` texts at
+    `learning_rate`, on the objective of TextAutoencoder with its `mask_probability` and `kl_weight`.
     """
 
     def __init__(
         self,
-        num_steps: int,
+        max_steps: int,
+        target: float | None,
         batch_size: int,
         learning_rate: float,
         mask_probability: float,
         kl_weight: float,
         seed: int,
     ):
-        self.num_steps, self.batch_size, self.learning_rate, self.seed = num_steps, batch_size, learning_rate, seed
+        if target is not None and not 0 < target <= 1:
+            raise ValueError(f"text_space.target is a share of tokens in (0, 1], or null, not {target}")
+        if max_steps < 1:
+            raise ValueError(f"text_space.max_steps must be at least 1, not {max_steps}")
+        self.max_steps, self.target = max_steps, target
+        self.batch_size, self.learning_rate, self.seed = batch_size, learning_rate, seed
         self.objective = {"mask_probability": mask_probability, "kl_weight": kl_weight}
 
     @abstractmethod
@@ -115,7 +125,6 @@ class TrainedSpace(SpaceRecipe):
 
     def train(self, data: TextDataModule, directory: Path) -> None:
         """Train and save to `directory`."""
-        one_cycle = partial(OneCycleLR, max_lr=self.learning_rate)
         with isolate_rng():
             torch.manual_seed(self.seed)
             autoencoder = self.start(data)
@@ -126,21 +135,32 @@ class TrainedSpace(SpaceRecipe):
                 autoencoder,
                 **self.objective,
                 optimizer=partial(torch.optim.AdamW, lr=self.learning_rate),
-                lr_schedule=lambda optimizer, num_training_steps: one_cycle(optimizer, total_steps=num_training_steps),
+                lr_schedule=partial(get_scheduler, "constant_with_warmup", num_warmup_steps=50),
                 seed=self.seed,
             )
-            log.info("Training %s on %d texts, %d steps; once", type(self).__name__, len(texts), self.num_steps)
-            Trainer(
-                max_steps=self.num_steps,
+            log.info("Training %s on %d texts; once, then it is cached", type(self).__name__, len(texts))
+            trainer = Trainer(
+                max_steps=self.max_steps,
                 devices=1,
                 gradient_clip_val=1.0,
                 logger=False,
                 log_every_n_steps=10,
-                limit_val_batches=0,
+                limit_val_batches=1,
+                num_sanity_val_steps=0,
+                val_check_interval=LOOK_EVERY,
+                check_val_every_n_epoch=None,
                 enable_checkpointing=False,
                 enable_model_summary=False,
-                callbacks=[progress_bar()],
-            ).fit(module, loader, data.val_dataloader())
+                callbacks=[
+                    progress_bar(),
+                    EarlyStopping(
+                        "val/token_accuracy", mode="max", stopping_threshold=self.target, patience=self.max_steps
+                    ),
+                ],
+            )
+            trainer.fit(module, loader, data.val_dataloader())
+            read = float(trainer.callback_metrics["val/token_accuracy"])
+            log.info("Reads %.1f %% of its validation texts' tokens after %d steps", 100 * read, trainer.global_step)
         autoencoder.save(directory)
 
 
@@ -156,7 +176,8 @@ class BartMini(TrainedSpace):
         heads: int = 4,
         vocab_size: int = 2048,
         max_length: int = 1024,
-        num_steps: int = 800,
+        max_steps: int = 1500,
+        target: float | None = 0.99,
         batch_size: int = 32,
         learning_rate: float = 1e-3,
         mask_probability: float = 0.1,
@@ -166,7 +187,7 @@ class BartMini(TrainedSpace):
             raise ValueError(f"text_space.dim={dim} is not a multiple of text_space.heads={heads}")
         if vocab_size < 300:
             raise ValueError(f"text_space.vocab_size must be at least 300 (256 bytes and the rest), not {vocab_size}")
-        super().__init__(num_steps, batch_size, learning_rate, mask_probability, 0.0, seed)
+        super().__init__(max_steps, target, batch_size, learning_rate, mask_probability, 0.0, seed)
         self.dim, self.layers, self.heads = dim, layers, heads
         self.vocab_size, self.max_length = vocab_size, max_length
 
@@ -193,7 +214,23 @@ class BartMini(TrainedSpace):
             forced_eos_token_id=None,
             **{f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in half.items()},
         )
-        return BartForConditionalGeneration(config)
+        bart = BartForConditionalGeneration(config)
+        attend_to_own_position(bart)
+        return bart
+
+
+@torch.no_grad()
+def attend_to_own_position(bart: BartForConditionalGeneration) -> None:
+    """Start every cross-attention at the position that is to be written next. From uniform attention a BART first has
+    to find it, and until then learns nothing but frequencies.
+
+    Both sides begin with one table of positions, and queries and keys as OWN_POSITION times what they are made of.
+    """
+    encoder, decoder = bart.get_encoder(), bart.get_decoder()
+    decoder.embed_positions.weight.copy_(encoder.embed_positions.weight)
+    for layer in decoder.layers:
+        for projection in (layer.encoder_attn.q_proj, layer.encoder_attn.k_proj):
+            projection.weight.copy_(OWN_POSITION * torch.eye(projection.in_features))
 
 
 class BartVAE(TrainedSpace):
@@ -206,7 +243,8 @@ class BartVAE(TrainedSpace):
         backbone: SpaceRecipe,
         dim: int = 64,
         compression: int = 1,
-        num_steps: int = 800,
+        max_steps: int = 1500,
+        target: float | None = 0.99,
         batch_size: int = 32,
         learning_rate: float = 1e-3,
         mask_probability: float = 0.1,
@@ -215,7 +253,7 @@ class BartVAE(TrainedSpace):
     ):
         if dim < 1 or compression < 1:
             raise ValueError(f"text_space.dim and text_space.compression must be at least 1, not {dim}, {compression}")
-        super().__init__(num_steps, batch_size, learning_rate, mask_probability, kl_weight, seed)
+        super().__init__(max_steps, target, batch_size, learning_rate, mask_probability, kl_weight, seed)
         self.backbone, self.dim, self.compression = backbone, dim, compression
 
     @property

@@ -56,8 +56,9 @@ class TextAutoencoder(Trained):
         figures: dict = self.losses(batch, batch["tokens"], posterior_sample=False)
         if batch_idx == 0:
             figures |= self.decoding(batch)
-        named = {f"{stage}/{name}": value for name, value in figures.items()}
-        self.log_dict(named, batch_size=len(batch["tokens"]), sync_dist=True)
+        for name, value in figures.items():
+            shown = name == "token_accuracy"
+            self.log(f"{stage}/{name}", value, prog_bar=shown, batch_size=len(batch["tokens"]), sync_dist=True)
 
     def decoding(self, batch: Batch) -> dict[str, float]:
         """What free decoding of the latents gives back, and of latents with noise."""

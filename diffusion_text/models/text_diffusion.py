@@ -15,12 +15,14 @@ from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diagnostics.references import Estimate, LinearPredictor, do_nothing, rank_bound
 from diffusion_text.diffusion.gaussian import Level, corrupt, noise_from, per_text
+from diffusion_text.diffusion.information import integrand
 from diffusion_text.diffusion.losses import Loss, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
 from diffusion_text.diffusion.samplers import ReverseStep, Sampler, draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError
+from diffusion_text.metrics.information import Information
 from diffusion_text.metrics.noise_prediction import NoisePrediction
 from diffusion_text.models.base import Trained
 from diffusion_text.models.preflight import preflight
@@ -67,6 +69,8 @@ class TextDiffusion(Trained):
     """
 
     length_counts: Tensor
+    reference: str = "the best linear predictor"  # what information is counted from
+    earliest: float = 0.0  # the time from which on x_t is trained
 
     def __init__(
         self,
@@ -92,6 +96,7 @@ class TextDiffusion(Trained):
         self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
         self.metrics = nn.ModuleDict(
             {f"{stage}_{name}": NoisePrediction() for stage in ("train", "val", "test") for name in PREDICTORS}
+            | {f"{stage}_information": Information() for stage in ("val", "test")}
         )
 
     @abstractmethod
@@ -101,6 +106,10 @@ class TextDiffusion(Trained):
     @abstractmethod
     def encode_batch(self, batch: Batch, generator: torch.Generator | None = None) -> tuple[Latents, Mask]:
         """x_0 of a batch, and its mask; what is random in it comes from `generator`, or torch's global one."""
+
+    def clean(self, batch: Batch) -> tuple[Latents, Mask]:
+        """What a perfect estimate of x_0 would be, and its mask."""
+        return self.encode_batch(batch)
 
     @abstractmethod
     def losses(self, batch: Batch, noisy: Noisy, output: Tensor) -> dict[str, PerText]:
@@ -138,6 +147,14 @@ class TextDiffusion(Trained):
             output = output / score_temperature
         return self.prediction.to_x0(output, x_t, *self.levels(t))
 
+    def first_estimate(self, x_t: Latents, t: Times, mask: Mask) -> Latents | None:
+        """What self-conditioning reads when there is no step before: the network's estimate without it."""
+        return self.predict_x0(x_t, t, mask) if self.self_conditioning else None
+
+    def reference_x0(self, x_t: Latents, alpha: Level, sigma: Level) -> Latents:
+        """What a position's own x_t says of its x_0: the estimate that information is counted from."""
+        return self.linear(x_t, alpha, sigma).x_0
+
     def levels(self, t: Times) -> tuple[Level, Level]:
         """alpha and sigma at each text's time."""
         alpha, sigma = self.schedule.alpha_sigma(t)
@@ -150,16 +167,21 @@ class TextDiffusion(Trained):
 
     # ---- training
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def trained_on(self, batch: Batch) -> tuple[Noisy, Tensor, dict[str, PerText]]:
+        """A batch in noise as training draws it, the output, and the losses."""
         x_0, mask = self.encode_batch(batch)
         t = self.time_sampling(len(x_0), x_0.device)
         noisy = self.noised(x_0, torch.randn_like(x_0), t, mask)
         output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy))
-        losses = self.losses(batch, noisy, output)
-        self.time_sampling.observe(t, losses["loss"].detach())
-        for name, value in losses.items():
-            self.log(f"train/{name}", value.mean(), prog_bar=name == "loss", batch_size=len(x_0))
-        self.compare("train", noisy, output)
+        return noisy, output, self.losses(batch, noisy, output)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        noisy, output, losses = self.trained_on(batch)
+        self.time_sampling.observe(noisy.t, losses["loss"].detach())
+        if self.is_logged:
+            for name, value in losses.items():
+                self.log(f"train/{name}", value.mean(), prog_bar=name == "loss", batch_size=len(noisy.x_0))
+            self.compare("train", noisy, output)
         return losses["loss"].mean()
 
     @torch.no_grad()
@@ -185,6 +207,19 @@ class TextDiffusion(Trained):
                 losses = self.losses(batch, noisy, outputs)
                 named = {f"{prefix}/{name}": value.mean() for name, value in losses.items()}
                 self.log_dict(named, batch_size=len(x_0), sync_dist=True)
+        self.inform(stage, batch, generator)
+
+    @torch.no_grad()
+    def inform(self, stage: str, batch: Batch, generator: torch.Generator) -> None:
+        """Count what the network knows beyond the reference predictor, at noise levels that no schedule chose."""
+        x_0, mask = self.clean(batch)
+
+        def estimates(x_t: Latents, t: Times) -> tuple[Latents, Latents]:
+            ours = self.predict_x0(x_t, t, mask, self.first_estimate(x_t, t, mask))
+            return ours, self.reference_x0(x_t, *self.levels(t))
+
+        errors = integrand(x_0, mask, estimates, self.schedule, generator, self.earliest)
+        cast(Information, self.metrics[f"{stage}_information"]).update(errors, batch["mask"].sum(1))
 
     # ---- what it is held against
 
@@ -249,7 +284,7 @@ class TextDiffusion(Trained):
             metric = self.metric(stage, name)
             prefix = stage if name == "model" else f"{stage}/{name}"
             for quantity, value in metric.compute().items():
-                shown = name == "model" and quantity in ("noise_cosine", "noise_magnitude")
+                shown = name == "model" and quantity == "noise_cosine" and stage == "train"
                 if value.ndim == 0:
                     self.log(f"{prefix}/{quantity}", value, prog_bar=shown, sync_dist=stage != "train")
                 elif stage != "train":
@@ -258,6 +293,19 @@ class TextDiffusion(Trained):
             metric.reset()
         if self.bound is not None:
             self.log(f"{stage}/bound", self.bound)
+        if stage != "train":
+            self.log_information(stage)
+
+    def log_information(self, stage: str) -> None:
+        """Log `stage/information` and the like, and its bins."""
+        metric = cast(Information, self.metrics[f"{stage}_information"])
+        for name, value in metric.compute().items():
+            if value.ndim == 0:
+                self.log(f"{stage}/{name}", value, prog_bar=name == "information", sync_dist=True)
+            else:
+                bins = f"{stage}/{name.removesuffix('_bins')}"
+                self.log_dict({f"{bins}/{i}": each for i, each in enumerate(value)}, sync_dist=True)
+        metric.reset()
 
     # ---- generation
 

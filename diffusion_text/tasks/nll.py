@@ -67,7 +67,7 @@ class NLL:
         x_0 = model.text_space.encode(tokens, mask)
 
         def predict_x0(x_t: Latents, t: Times) -> Latents:
-            return model.predict_x0(x_t, t, mask, earlier(model, x_t, t, mask))
+            return model.predict_x0(x_t, t, mask, model.first_estimate(x_t, t, mask))
 
         return {
             "prior": prior_kl(x_0, mask, model.schedule),
@@ -101,13 +101,8 @@ def reconstruction(
     alpha, sigma = model.levels(t)
     x_t = corrupt(x_0, draw_like(x_0, generator), alpha, sigma)
     if model.reads_tokens:
-        logits = model.output(x_t, t, mask, earlier(model, x_t, t, mask))
+        logits = model.output(x_t, t, mask, model.first_estimate(x_t, t, mask))
     else:
         logits = model.bayes(x_t, alpha, sigma)
     each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
     return each.masked_fill(~mask, 0).sum(1)
-
-
-def earlier(model: DiffusionLM, x_t: Latents, t: Times, mask: Mask) -> Latents | None:
-    """What self-conditioning reads: the network's estimate without it."""
-    return model.predict_x0(x_t, t, mask) if model.self_conditioning else None

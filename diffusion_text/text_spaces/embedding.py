@@ -85,7 +85,11 @@ class LearnedRounding(nn.Module):
 
 
 class EmbeddingSpace(TextSpace):
-    """A learned embedding, and how x_0 is rounded to tokens: `learned`, `cosine` or `nearest`, equations (2) to (4)."""
+    """A learned embedding, and how x_0 is rounded to tokens: `learned`, `cosine` or `nearest`, equations (2) to (4).
+
+    Only with a learned rounding is the table trained. Without a loss that keeps tokens apart, the squared error would
+    draw all rows to one point.
+    """
 
     max_length = 1_000_000
     encodes_ahead = False
@@ -101,6 +105,7 @@ class EmbeddingSpace(TextSpace):
         check_rounding(rounding)
         self.tokenizer, self.embedding, self.rounding = tokenizer, embedding, rounding
         vocab_size, self.dim = embedding.rows.shape
+        embedding.requires_grad_(rounding == "learned")
         if rounding == "learned":
             self.head = LearnedRounding(self.dim, vocab_size, embedding if tied else None)
 

@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffusion_text.diffusion.information import MIDDLES
 from diffusion_text.metrics.noise_prediction import NUM_BINS
 from diffusion_text.tracking.pages import Spec
 from diffusion_text.tracking.records import Record
+from diffusion_text.tracking.titles import INFORMATION, QUALITY, QUANTITIES
 from diffusion_text.tracking.titles import PREDICTORS as TITLES
-from diffusion_text.tracking.titles import QUALITY, QUANTITIES
 
 Line = Sequence[tuple[float, float]]
 POINTS = 400  # that a line keeps; more than a chart has pixels for
 BOUND = "the architecture's bound"
 DOTTED_UP_TO = 40  # points of a line; more would run together
 CLOSEST = 1e-3  # relative spread that an axis is drawn out to
+FLOOR = 10.0  # below 0, of information and skill; a network may be as wrong as it likes
 CEILING = 1.5  # of an axis; a magnitude ratio may be a thousand
 BLUE, ORANGE, GREY, RED, GREEN, PURPLE = "#3b82f6", "#e8853a", "#8b949e", "#d64545", "#2e9e5b", "#9467bd"
 SOLID, DASHED, DOTTED = [1, 0], [6, 4], [2, 3]
@@ -96,8 +98,18 @@ def save_picture(chart: Any, path: Path) -> None:
 # ---- what is drawn of a run
 
 
+def information(figures: dict[str, Any]) -> dict[str, Any]:
+    """What the model knows beyond its reference, by log SNR, on the validation split."""
+    charts = {}
+    for name, title in INFORMATION.items():
+        ours = [(level, max(value, -FLOOR)) for level, value in zip(MIDDLES, figures["val"][name]["bins"], strict=True)]
+        lines = {"this model": ours, figures["reference"]: [(level, 0.0) for level in (MIDDLES[0], MIDDLES[-1])]}
+        charts[title] = line_chart(lines, "log SNR", title)
+    return charts
+
+
 def noise_prediction(figures: dict[str, Any]) -> dict[str, Any]:
-    """For each quantity, the model and the reference predictors at ten noise levels, on the validation split."""
+    """For each quantity, the model and the reference predictors at ten times, on the validation split."""
     t = [(i + 0.5) / NUM_BINS for i in range(NUM_BINS)]
     charts = {}
     for quantity, title in QUANTITIES.items():
@@ -106,7 +118,7 @@ def noise_prediction(figures: dict[str, Any]) -> dict[str, Any]:
         }
         if figures["bound"] is not None and quantity.startswith("noise"):
             lines[BOUND] = [(moment, figures["bound"]) for moment in t]
-        charts[quantity] = line_chart(lines, "t", title, CEILING)
+        charts[title] = line_chart(lines, "t", title, CEILING)
     return charts
 
 
@@ -121,8 +133,13 @@ def save_noise_prediction(path: Path, figures: dict[str, Any]) -> None:
 CURVES: dict[str, dict[str, dict[str, str]]] = {  # section: chart: {line: metric}
     "Training": {
         "loss": {"training": "train/loss", "validation": "val/loss", "without context": "val/without_context/loss"},
+        "information, nats a token": {
+            "validation": "val/information",
+            "found": "val/information_found",
+            "lost": "val/information_lost",
+        },
         **{
-            title: {
+            f"{title}, under this schedule": {
                 "training": f"train/{quantity}",
                 "validation": f"val/{quantity}",
                 TITLES["do_nothing"]: f"val/do_nothing/{quantity}",

@@ -4,7 +4,7 @@ python -m diffusion_text.tracking.compare outputs/DATE/RUN outputs/DATE/OTHER
 python -m diffusion_text.tracking.compare outputs/DATE/SWEEP     all runs below a directory
 python -m diffusion_text.tracking.compare outputs metric=val/loss direction=minimize out=all
 
-metric=val/noise_cosine    any final figure of a run's metrics.json, as it is logged
+metric=val/information     any final figure of a run's metrics.json, as it is logged
 direction=maximize         or minimize: which end of it is best
 out=comparison             writes comparison.csv and comparison.html
 """
@@ -28,11 +28,10 @@ from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.records import Record
 from diffusion_text.tracking.terminal import console
 
-DEFAULTS = {"metric": "val/noise_cosine", "direction": "maximize", "out": "comparison"}
+DEFAULTS = {"metric": "val/information", "direction": "maximize", "out": "comparison"}
 FIGURES = {
     "val/loss": "val/loss",
-    "val/noise_cosine": "cosine",
-    "val/noise_magnitude": "magnitude",
+    "val/information": "information",
     "parameters": "parameters",
     "seconds": "minutes",
 }  # beside the one that is compared by, the most telling first

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffusion_text.commands import arguments, command
 from diffusion_text.errors import UserError, first_line
-from diffusion_text.tracking.titles import QUALITY, QUANTITIES
+from diffusion_text.tracking.titles import INFORMATION, QUALITY, QUANTITIES
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -34,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "file": "dashboard.json",
 }
 REFERENCES = ("do_nothing", "linear")
-STEP, T = "trainer/global_step", "diagnostics/t"
+STEP, T, LOG_SNR = "trainer/global_step", "diagnostics/t", "diagnostics/log_snr"
 
 
 def main(argv: list[str]) -> None:
@@ -58,7 +58,7 @@ def workspace(entity: str, project: str, name: str) -> Workspace:
         from wandb_workspaces.workspaces import Workspace
     except ModuleNotFoundError as error:
         raise UserError('dashboards need wandb-workspaces: pip install -e ".[dashboard]"') from error
-    sections = [noise_prediction(), text_quality(), embedding_health(), samples(), speed()]
+    sections = [information(), noise_prediction(), text_quality(), embedding_health(), samples(), speed()]
     return Workspace(entity=entity, project=project, name=name, sections=sections)
 
 
@@ -80,6 +80,17 @@ def save(view: Workspace) -> None:
 # ---- sections
 
 
+def information() -> Section:
+    """What the model knows beyond its reference, whatever its schedule."""
+    over_time = [
+        ("information, nats a token", STEP, ["val/information"]),
+        ("found and lost", STEP, ["val/information_found", "val/information_lost"]),
+        ("skill", STEP, ["val/skill"]),
+    ]
+    by_snr = [(f"{title}, by log SNR", LOG_SNR, [f"diagnostics/{name}"]) for name, title in INFORMATION.items()]
+    return section("Information", [lines(*plot) for plot in over_time + by_snr])
+
+
 def noise_prediction() -> Section:
     """The model, in training and validation, and the reference predictors in the same plots."""
     overall, by_t, by_bin = [], [], []
@@ -90,7 +101,8 @@ def noise_prediction() -> Section:
         references = [f"diagnostics/{name}/{quantity}" for name in REFERENCES] + ["diagnostics/bound"] * bounded
         by_t.append((f"{title}, against t", T, [f"diagnostics/{quantity}", *references]))
         by_bin.append((f"{title}, by tenth of t", STEP, [f"val/{quantity}/{i}" for i in range(10)]))
-    return section("Noise prediction", [lines(*plot) for plot in overall + by_t + by_bin], columns=4)
+    panels = [lines(*plot) for plot in overall + by_t + by_bin]
+    return section("Noise prediction, under each run's schedule", panels, columns=4)
 
 
 def text_quality() -> Section:

@@ -8,11 +8,13 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from diffusion_text import sampled_texts
+from diffusion_text.diffusion.information import MIDDLES
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.models.text_diffusion import PREDICTORS
 from diffusion_text.tracking.records import Record
+from diffusion_text.tracking.titles import INFORMATION
 
-T = "diagnostics/t"
+T, LOG_SNR = "diagnostics/t", "diagnostics/log_snr"
 
 
 def publish(loggers: Iterable[Logger], record: Record) -> None:
@@ -25,14 +27,21 @@ def publish(loggers: Iterable[Logger], record: Record) -> None:
 
 
 def publish_diagnostics(logger: WandbLogger, figures: dict[str, Any]) -> None:
-    """The predictors at ten noise levels, against t."""
-    rows = diagnostics(figures)
-    logger.experiment.define_metric(T)
-    for name in sorted({name for row in rows for name in row} - {T}):
-        # one by one: of several patterns that match, "*" among them, W&B takes any
-        logger.experiment.define_metric(name, step_metric=T)
-    for row in rows:
-        logger.log_metrics(row)
+    """Information against log SNR, and the predictors against t."""
+    for axis, rows in ((LOG_SNR, by_log_snr(figures)), (T, diagnostics(figures))):
+        logger.experiment.define_metric(axis)
+        for name in sorted({name for row in rows for name in row} - {axis}):
+            # one by one: of several patterns that match, "*" among them, W&B takes any
+            logger.experiment.define_metric(name, step_metric=axis)
+        for row in rows:
+            logger.log_metrics(row)
+
+
+def by_log_snr(figures: dict[str, Any]) -> list[dict[str, float]]:
+    """A row for each bin of log SNR with its middle, `diagnostics/log_snr`; none for what is no diffusion."""
+    measured = {f"diagnostics/{name}": figures["val"][name]["bins"] for name in INFORMATION if name in figures["val"]}
+    columns = {LOG_SNR: MIDDLES} | measured if measured else {}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def diagnostics(figures: dict[str, Any]) -> list[dict[str, float]]:

@@ -17,8 +17,11 @@ Rows = list[list[str]]
 def write_report(record: Record) -> None:
     """All that a finished run's directory holds, on one page."""
     sections = {section: name_charts(section, drawn) for section, drawn in charts.curves(record).items()}
-    by_noise = name_charts("by noise level", noise_charts(record))
-    drawn = {name: charts.for_page(chart) for _, name, chart in chain(by_noise, *sections.values())}
+    by_snr, by_noise = (
+        name_charts(section, draw(record.figures) if "model" in record.figures["val"] else {})
+        for section, draw in (("by log SNR", charts.information), ("by t", charts.noise_prediction))
+    )
+    drawn = {name: charts.for_page(chart) for _, name, chart in chain(by_snr, by_noise, *sections.values())}
     page = render(
         "report.html",
         charts=drawn,
@@ -27,6 +30,7 @@ def write_report(record: Record) -> None:
         facts=facts(record),
         predictors=predictor_rows(record.figures),
         autoencoder=autoencoder_rows(record.figures),
+        by_snr=by_snr,
         by_noise=by_noise,
         sections=sections,
         quality=quality(record.figures),
@@ -43,19 +47,13 @@ def name_charts(section: str, drawn: dict[str, Any]) -> list[tuple[str, str, Any
     return [(title, f"{section}: {title}", chart) for title, chart in drawn.items()]
 
 
-def noise_charts(record: Record) -> dict[str, Any]:
-    """The final figures at ten noise levels, where there are any."""
-    if "model" not in record.figures["val"]:
-        return {}
-    return {QUANTITIES[name]: chart for name, chart in charts.noise_prediction(record.figures).items()}
-
-
 def verdicts(figures: dict[str, Any]) -> list[str]:
     """What the run comes to, in sentences."""
     alarms = [f"Step {a['step']}, {a['name']}: {a['measured']}; {a['cause']}." for a in figures.get("alarms", [])]
     samples = [figures["samples"]["verdict"]] if "samples" in figures else []
-    named = [figures[name] for name in ("verdict", "loss_verdict", "quality_verdict") if name in figures]
-    return named[:2] + alarms + samples + named[2:]
+    about_model, about_text = ("information_verdict", "verdict", "loss_verdict"), ("quality_verdict",)
+    named = [[figures[name] for name in names if name in figures] for names in (about_model, about_text)]
+    return named[0] + alarms + samples + named[1]
 
 
 def facts(record: Record) -> dict[str, str]:

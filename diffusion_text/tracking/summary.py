@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from diffusion_text.diagnostics.collapse import collapse_alarms
 from diffusion_text.diagnostics.preflight import Check
+from diffusion_text.diffusion.information import MIDDLES
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.models.text_autoencoder import NOISE_LEVELS
 from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
 from diffusion_text.tracking.terminal import console
-from diffusion_text.tracking.titles import JUDGED_BY_A_MODEL, QUALITY
+from diffusion_text.tracking.titles import INFORMATION, JUDGED_BY_A_MODEL, QUALITY
 from diffusion_text.tracking.titles import PREDICTORS as TITLES
 
 AUTOENCODER_ROWS = {
@@ -72,31 +74,54 @@ def quality_rows(columns: Columns) -> list[list[str]]:
 
 def diffusion_figures(model: TextDiffusion, logged: dict[str, Any]) -> dict[str, Any]:
     """Loss and, for each predictor, each quantity's overall figure and bins, of validation and test split; verdict."""
-    figures: dict[str, Any] = {"bound": model.bound}
+    figures: dict[str, Any] = {"bound": model.bound, "reference": model.reference}
     for stage in ("val", "test"):
-        figures[stage] = {"loss": float(logged[f"{stage}/loss"])}
+        parts = ("loss", "information_error", "information_found", "information_lost")
+        figures[stage] = {name: float(logged[f"{stage}/{name}"]) for name in parts}
+        figures[stage] |= {name: with_bins(logged, f"{stage}/{name}", len(MIDDLES)) for name in INFORMATION}
         for name in PREDICTORS:
             prefix = stage if name == "model" else f"{stage}/{name}"
             figures[stage][name] = {
-                quantity: {
-                    "overall": float(logged[f"{prefix}/{quantity}"]),
-                    "bins": [float(logged[f"{prefix}/{quantity}/{i}"]) for i in range(NUM_BINS)],
-                }
-                for quantity in QUANTITIES
+                quantity: with_bins(logged, f"{prefix}/{quantity}", NUM_BINS) for quantity in QUANTITIES
             }
-    return figures | {"verdict": verdict(model, figures), "loss_verdict": loss_verdict(logged)}
+    return figures | {
+        "information_verdict": information_verdict(figures),
+        "verdict": verdict(model, figures),
+        "loss_verdict": loss_verdict(logged),
+    }
+
+
+def with_bins(logged: dict[str, Any], name: str, bins: int) -> dict[str, Any]:
+    """A figure overall, and bin by bin."""
+    return {"overall": float(logged[name]), "bins": [float(logged[f"{name}/{i}"]) for i in range(bins)]}
+
+
+def information_verdict(figures: dict[str, Any]) -> str:
+    """One sentence: what the model knows that its reference does not, whatever its schedule; where it knows less."""
+    val = figures["val"]
+    nats, error, lost = val["information"]["overall"], val["information_error"], val["information_lost"]
+    if not nats > 2 * error:
+        sentence = f"Knows no more than {figures['reference']}: {nats:.2f} ± {error:.2f} nats a token"
+    else:
+        sentence = f"Knows {nats:.2f} ± {error:.2f} nats a token beyond {figures['reference']}"
+    sentence += f" ({val['information_found']:.2f} found, {lost:.2f} lost"
+    if lost > error:
+        worst = min(range(len(MIDDLES)), key=val["information"]["bins"].__getitem__)
+        sentence += f", most around log SNR {MIDDLES[worst]:.1f}"
+    return sentence + ")."
 
 
 def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
-    """One sentence: where the model stands against the reference predictors, and why if it stands below."""
+    """One sentence: where the model's noise cosine stands against the reference predictors', and why if below."""
     bins = {name: figures["val"][name]["noise_cosine"]["bins"] for name in PREDICTORS}
     below = {
         TITLES[name]: sum(not m >= r for m, r in zip(bins["model"], bins[name], strict=True)) for name in PREDICTORS[1:]
     }
     behind = {title: count for title, count in below.items() if count}
     if not behind:
-        return "Above both reference predictors at all ten noise levels."
-    sentence = "Below " + " and ".join(f"'{title}' at {count} of 10 noise levels" for title, count in behind.items())
+        return "Under this schedule, above both reference predictors at all ten noise levels."
+    places = " and ".join(f"'{title}' at {count} of 10 noise levels" for title, count in behind.items())
+    sentence = f"Under this schedule, below {places}"
     if model.bound is not None:
         width, dim = model.denoiser.output_width, model.text_space.dim
         sentence += (
@@ -137,7 +162,10 @@ def quality_verdict(columns: Columns) -> str:
 
 def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[str]) -> None:
     """The table, the verdicts and the samples."""
-    table = Table(title="Validation split, averaged weights, ten noise levels", title_justify="left")
+    out = console()
+    out.print(information_table(figures))
+    out.print(figures["information_verdict"], highlight=False, markup=False)
+    table = Table(title="Under this schedule: mean of ten times", title_justify="left")
     table.add_column("predictor")
     for title in ("cos ε", "mag ε", "cos x₀", "mag x₀"):
         table.add_column(title, justify="right")
@@ -146,7 +174,6 @@ def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[s
     if model.bound is not None:
         width, dim = model.denoiser.output_width, model.text_space.dim
         table.add_row(f"bound √({width}/{dim})", f"{model.bound:.3f}", f"{model.bound:.3f}", "", "")
-    out = console()
     out.print(table)
     for sentence in (figures["verdict"], figures["loss_verdict"]):
         out.print(sentence, highlight=False, markup=False)
@@ -159,6 +186,23 @@ def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[s
         out.print(figures["quality_verdict"], highlight=False, markup=False)
     for text in texts:
         out.print("› " + " ".join(text.split()), highlight=False, markup=False)
+
+
+def short(value: float) -> str:
+    """A number in at most six characters: some are huge, of networks that are wrong where nothing should be."""
+    return f"{value:.{2 if abs(value) < 10 else 1}f}" if abs(value) < 1000 else f"{value:.0e}".replace("e+0", "e")
+
+
+def information_table(figures: dict[str, Any]) -> Table:
+    """What the model knows beyond its reference, and the share of the reference's error that is gone, by log SNR."""
+    title = "Validation split, averaged weights, whatever the schedule"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("log SNR")
+    for level in reversed(MIDDLES):  # as time goes: from least noise to most
+        table.add_column(f"{level:.1f}", justify="right")
+    for name, title in (("information", "nats"), ("skill", "skill")):
+        table.add_row(title, *(short(value) for value in reversed(figures["val"][name]["bins"])))
+    return table
 
 
 # ---- text autoencoder

@@ -7,6 +7,10 @@ QUANTITIES = {
     "x0_cosine": "cosine similarity of x_0",
     "x0_magnitude": "magnitude ratio of x_0",
 }
+INFORMATION = {
+    "information": "information, nats a token",
+    "skill": "skill: share of the reference's error gone",
+}
 QUALITY = {
     "judge_nll": "5-gram judge, nats a token",
     "entropy": "token entropy, nats",

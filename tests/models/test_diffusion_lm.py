@@ -76,6 +76,7 @@ def alone(monkeypatch):
     logged = {}
     monkeypatch.setattr(DiffusionLM, "log", lambda self, name, value, **how: logged.update({name: value}))
     monkeypatch.setattr(DiffusionLM, "log_dict", lambda self, values, **how: logged.update(values))
+    monkeypatch.setattr(DiffusionLM, "is_logged", True)
     monkeypatch.setattr(DiffusionLM, "trainer", SimpleNamespace(estimated_stepping_batches=200))
 
     def at(step):

@@ -32,6 +32,7 @@ def alone(monkeypatch):
     for name in QUIET:
         monkeypatch.setattr(LatentDiffusion, name, lambda *args, **kwargs: None)
     monkeypatch.setattr(LatentDiffusion, "global_rank", 0)
+    monkeypatch.setattr(LatentDiffusion, "is_logged", True)
     return lambda step: monkeypatch.setattr(LatentDiffusion, "global_step", step, raising=False)
 
 

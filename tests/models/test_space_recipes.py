@@ -7,7 +7,7 @@ from diffusion_text.errors import UserError
 from diffusion_text.models.space_recipes import BartMini, BartPretrained, BartVAE, LearnedSpace
 from diffusion_text.models.tokenizers import BytePairTokenizer, train_tokenizer
 
-SMALL = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "max_length": 32, "num_steps": 3}
+SMALL = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "max_length": 32, "max_steps": 3}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_pretrained_once_then_cached(data, monkeypatch):
     assert BartMini(**SMALL).build(data).fingerprint == first.fingerprint
 
 
-@pytest.mark.parametrize("change", [{"num_steps": 4}, {"seed": 1}, {"mask_probability": 0.2}, {"dim": 32}])
+@pytest.mark.parametrize("change", [{"max_steps": 4}, {"seed": 1}, {"mask_probability": 0.2}, {"dim": 32}])
 def test_another_setting_pretrains_anew(data, monkeypatch, change):
     BartMini(**SMALL).build(data)
     monkeypatch.setattr(BartMini, "train", build_anew)
@@ -59,7 +59,7 @@ def test_pretraining_repeats_and_leaves_the_random_state_alone(data, tmp_path):
 
 
 def test_pretraining_learns_to_reconstruct(data):
-    space = BartMini(**SMALL | {"dim": 32, "num_steps": 150, "learning_rate": 5e-3}).build(data)
+    space = BartMini(**SMALL | {"dim": 32, "max_steps": 150, "learning_rate": 5e-3}).build(data)
     data.prepare(space.tokenizer)
     batch = next(iter(data.val_dataloader()))
     labels = batch["tokens"].masked_fill(~batch["mask"], -100)
@@ -99,7 +99,7 @@ def test_a_pretrained_bart_that_is_not_there_is_refused_at_once(tmp_path):
 
 def test_a_vae_is_trained_on_its_backbone_once_and_then_cached(data, monkeypatch):
     def make(**changes):
-        return BartVAE(BartMini(**SMALL), **{"dim": 6, "compression": 2, "num_steps": 2, "batch_size": 4} | changes)
+        return BartVAE(BartMini(**SMALL), **{"dim": 6, "compression": 2, "max_steps": 2, "batch_size": 4} | changes)
 
     space = make().build(data)
     assert (space.dim, space.compression) == (6, 2)
@@ -111,7 +111,7 @@ def test_a_vae_is_trained_on_its_backbone_once_and_then_cached(data, monkeypatch
 
 
 def test_a_vae_encodes_a_corpus(data):
-    space = BartVAE(BartMini(**SMALL), dim=6, compression=2, num_steps=2).build(data)
+    space = BartVAE(BartMini(**SMALL), dim=6, compression=2, max_steps=2).build(data)
     data.prepare(space.tokenizer, space)
     batch = next(iter(data.val_dataloader()))
     assert batch["latents"].shape == (*batch["latent_mask"].shape, 6)
@@ -121,9 +121,9 @@ def test_a_vae_encodes_a_corpus(data):
 
 
 def test_a_vae_of_a_vae_is_refused(data, tmp_path):
-    inner = BartVAE(BartMini(**SMALL), dim=6, num_steps=1)
+    inner = BartVAE(BartMini(**SMALL), dim=6, max_steps=1)
     with pytest.raises(ValueError, match="bottleneck already"):
-        BartVAE(inner, dim=4, num_steps=1).build(data)
+        BartVAE(inner, dim=4, max_steps=1).build(data)
 
 
 def test_any_utf_8_survives_the_tokenizer(words_file):

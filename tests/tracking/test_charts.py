@@ -3,7 +3,17 @@ from itertools import pairwise
 
 import pytest
 
-from diffusion_text.tracking.charts import POINTS, curves, for_page, line_chart, noise_prediction, thinned
+from diffusion_text.tracking.charts import (
+    FLOOR,
+    POINTS,
+    curves,
+    for_page,
+    information,
+    line_chart,
+    noise_prediction,
+    thinned,
+)
+from diffusion_text.tracking.titles import QUANTITIES
 
 
 def points(chart):
@@ -64,13 +74,22 @@ def test_rounding_errors_are_not_drawn_out_to_a_curve():
 def test_each_quantity_is_drawn_beside_the_reference_predictors_and_the_bound(finished):
     figures = finished("latent").figures
     charts = noise_prediction(figures)
-    assert set(charts) == {"noise_cosine", "noise_magnitude", "x0_cosine", "x0_magnitude"}
-    for quantity, chart in charts.items():
-        lines = points(chart)
+    for quantity, title in QUANTITIES.items():
+        lines = points(charts.pop(title))
         for name, label in (("model", "this model"), ("linear", "best linear predictor")):
             assert [y for _, y in lines[label]] == figures["val"][name][quantity]["bins"]
         assert ("the architecture's bound" in lines) == quantity.startswith("noise")
         assert [x for x, _ in lines["this model"]] == pytest.approx([0.05 + i / 10 for i in range(10)])
+    assert not charts
+
+
+def test_information_is_drawn_against_log_snr_beside_nothing_known(finished):
+    figures = finished("embedding").figures
+    for name, chart in zip(("information", "skill"), information(figures).values(), strict=True):
+        lines = points(chart)
+        assert [y for _, y in lines["this model"]] == [max(value, -FLOOR) for value in figures["val"][name]["bins"]]
+        assert {y for _, y in lines["what each position says by itself"]} == {0}
+        assert [x for x, _ in lines["this model"]] == pytest.approx([-8.1 + 1.8 * i for i in range(10)])
 
 
 def test_curves_are_what_was_logged(finished):

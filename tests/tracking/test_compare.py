@@ -28,7 +28,14 @@ def make_run(directory, overrides, figures=NONE, error=None):
         cosine, loss = figures
         model = {"noise_cosine": {"overall": cosine, "bins": [cosine] * 10}}
         (directory / "metrics.json").write_text(
-            json.dumps({"val": {"loss": loss, "model": model}, "parameters": 1234567, "seconds": 90}), encoding="utf-8"
+            json.dumps(
+                {
+                    "val": {"loss": loss, "model": model, "information": model["noise_cosine"]},
+                    "parameters": 1234567,
+                    "seconds": 90,
+                }
+            ),
+            encoding="utf-8",
         )
         (directory / "report.html").write_text("<!doctype html><title>report</title>", encoding="utf-8")
     if error:
@@ -116,7 +123,7 @@ def test_the_csv_has_every_figure_of_every_run_in_the_tables_order(compared, swe
     assert len(rows) == 12
     assert rows[0].items() >= {
         "run": "11-textunet", "status": "finished", "error": "", "optimizer.lr": "1e-2", "seed": "3",
-        "val/noise_cosine": "0.61", "val/noise_cosine/9": "0.61", "parameters": "1234567.0",
+        "val/information": "0.61", "val/information/9": "0.61", "parameters": "1234567.0",
     }.items()  # fmt: skip
     [failed] = [row for row in rows if row["run"] == "2-textunet"]
     assert failed["status"] == "failed"
@@ -189,7 +196,7 @@ def test_values_stand_evenly_and_numbers_in_order_on_an_axis():
     [
         (["nowhere"], "nowhere is no run and there is none below it; runs lie in outputs/DATE/TIME-NAME"),
         (["metric=val/nose_cosine"], "no run has a figure val/nose_cosine; the nearest are val/noise_cosine"),
-        (["metric=zzz"], "no run has a figure zzz; there are parameters, seconds, val/loss, val/noise_cosine"),
+        (["metric=zzz"], "no run has a figure zzz; there are parameters, seconds, val/information, val/loss"),
         (["direction=up"], "direction=up is neither maximize nor minimize"),
         (["metrc=val/loss"], "metrc: there is no such argument, did you mean metric?"),
         (["out=nowhere/all"], "cannot write nowhere/all.csv: "),

@@ -26,12 +26,14 @@ def test_it_has_its_sections_and_its_place(tmp_path):
     view = json.loads(file.read_text(encoding="utf-8"))
     sections = view["spec"]["section"]["panelBankConfig"]["sections"]
     assert [section["name"] for section in sections] == [
-        "Noise prediction", "Text quality and collapse", "Embedding health", "Samples", "Speed",
+        "Information", "Noise prediction, under each run's schedule", "Text quality and collapse", "Embedding health",
+        "Samples", "Speed",
     ]  # fmt: skip
     assert (view["entity"], view["project"]) == ("somebody", "texts")
-    *predictors, bound = sections[0]["panels"][0]["config"]["metrics"]
+    *predictors, bound = sections[1]["panels"][0]["config"]["metrics"]
     assert predictors == [f"{name}/noise_cosine" for name in ("train", "val", "val/do_nothing", "val/linear")]
     assert bound == "val/bound"
+    assert sections[0]["panels"][0]["config"]["metrics"] == ["val/information"]
 
 
 def test_the_dashboards_help_teaches():

@@ -7,6 +7,7 @@ import torch
 from diffusion_text.metrics.noise_prediction import QUANTITIES
 from diffusion_text.tracking.summary import (
     diffusion_figures,
+    information_verdict,
     loss_verdict,
     quality_verdict,
     sampling_verdict,
@@ -18,7 +19,10 @@ from diffusion_text.tracking.summary import (
 def model(width=128, bound=None):
     """As much of a model as a verdict looks at."""
     return SimpleNamespace(
-        denoiser=SimpleNamespace(output_width=width), text_space=SimpleNamespace(dim=128), bound=bound
+        denoiser=SimpleNamespace(output_width=width),
+        text_space=SimpleNamespace(dim=128),
+        bound=bound,
+        reference="the best linear predictor",
     )
 
 
@@ -29,13 +33,39 @@ def figures(ours, do_nothing=0.5, linear=0.6):
     return {"val": {name: {"noise_cosine": {"bins": values}} for name, values in bins.items()}}
 
 
+def information(nats, error, found, lost, bins=(0.0,) * 10):
+    """Validation figures with this information."""
+    val = {"information": {"overall": nats, "bins": [*bins]}, "information_error": error}
+    return {
+        "val": val | {"information_found": found, "information_lost": lost},
+        "reference": "the best linear predictor",
+    }
+
+
+def test_what_is_known_beyond_the_reference_comes_with_its_error_and_parts():
+    said = information_verdict(information(3.3, 0.2, 15.3, 12.0, [0.0] * 8 + [-4.0, -8.0]))
+    assert said == (
+        "Knows 3.30 ± 0.20 nats a token beyond the best linear predictor (15.30 found, 12.00 lost, most around log SNR "
+        "8.1)."
+    )
+
+
+@pytest.mark.parametrize("nats", [0.3, -5.0, math.nan])
+def test_what_is_within_the_error_is_not_known(nats):
+    said = information_verdict(information(nats, 0.2, 0.3, 0.0))
+    assert said.startswith("Knows no more than the best linear predictor: ")
+
+
 def test_a_model_above_both_references_is_said_to_be():
-    assert verdict(model(), figures(0.7)) == "Above both reference predictors at all ten noise levels."
+    assert (
+        verdict(model(), figures(0.7))
+        == "Under this schedule, above both reference predictors at all ten noise levels."
+    )
 
 
 def test_a_model_below_a_reference_is_told_which_and_where():
     found = verdict(model(), figures([0.7] * 7 + [0.55] * 3))
-    assert found == "Below 'best linear predictor' at 3 of 10 noise levels."
+    assert found == "Under this schedule, below 'best linear predictor' at 3 of 10 noise levels."
 
 
 def test_a_narrow_network_that_predicts_noise_bare_is_told_its_bound():
@@ -55,7 +85,7 @@ def test_samples_of_the_wrong_size_are_called_so(rms, peak, blew_up):
 
 
 def test_a_model_that_diverged_is_not_above_anything():
-    assert "Above" not in verdict(model(), figures(math.nan))
+    assert "above" not in verdict(model(), figures(math.nan))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +114,9 @@ def test_the_final_figures_keep_every_predictors_bins_apart():
     logged, expected = {}, {}
     for stage in ("val", "test"):
         logged |= {f"{stage}/loss": torch.tensor(float(len(logged))), f"{stage}/without_context/loss": 1.0}
+        logged |= {f"{stage}/information_{part}": 0.5 for part in ("error", "found", "lost")}
+        for name in ("information", "skill"):
+            logged |= {f"{stage}/{name}": 1.0} | {f"{stage}/{name}/{i}": float(i) for i in range(10)}
         for name in ("model", "do_nothing", "linear"):
             for quantity in QUANTITIES:
                 prefix = f"{stage}/{quantity}" if name == "model" else f"{stage}/{name}/{quantity}"
@@ -92,6 +125,7 @@ def test_the_final_figures_keep_every_predictors_bins_apart():
                 expected[stage, name, quantity] = {"overall": values[0], "bins": values[1:]}
     found = diffusion_figures(model(bound=0.5), logged)
     assert found["bound"] == 0.5
+    assert found["val"]["skill"] == {"overall": 1.0, "bins": [float(i) for i in range(10)]}
     assert found["test"]["loss"] == float(logged["test/loss"])
     for (stage, name, quantity), values in expected.items():
         assert found[stage][name][quantity] == values
