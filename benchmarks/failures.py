@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from rows import ROOT, table
 
 from diffusion_text.commands import arguments
 
-SIGNS = {  # of each failure: a check of preflight's that is not ok, and an alarm of the collapse monitor's
+SIGNS = {  # of each failure: a check of preflight's that is not ok, or an alarm of the collapse monitor's, or a refusal
     "rank_bound": ("rank of the output", None),
     "padding": ("padding in the loss", None),
     "statistics": ("kept in the checkpoint", None),
@@ -31,7 +32,9 @@ SIGNS = {  # of each failure: a check of preflight's that is not ok, and an alar
     "positions": ("sees positions", None),
     "clean_rounding": (None, "collapse/scale"),
     "cosine_rounding": ("rounding of noisy x_0", None),
+    "ruler": (None, None),
 }
+REFUSED = {"ruler": "val/noise_cosine does not rank these runs"}  # by a sweep, which then ends with code 2
 SYMPTOMS = {"collapse/unigram", "collapse/repetition"}  # what any of them may do to text
 FOLLOW = {  # what else is not ok of necessity: the same cause, seen from elsewhere
     "padding": {"standardisation", "encode → decode"},
@@ -70,7 +73,8 @@ def run(preset: str, threads: str, seed: str, place: Path) -> Outcome:
     """Train a preset as it is written."""
     directory = place / f"{preset}-{seed}"
     variables = {"OMP_NUM_THREADS": threads, "DIFFUSION_TEXT_CACHE": str(place / "cache")}
-    command = ["train.py", f"experiment={preset}", f"hydra.run.dir={directory}", f"seed={seed}"]
+    places = [f"hydra.run.dir={directory}", f"hydra.sweep.dir={directory}"]
+    command = ["train.py", f"experiment={preset}", *places, f"seed={seed}"]
     result = subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False
     )
@@ -79,9 +83,9 @@ def run(preset: str, threads: str, seed: str, place: Path) -> Outcome:
 
 def outcome(directory: Path, code: int, said: str) -> Outcome:
     """How a run ended that left this directory."""
-    rows = json.loads((directory / "preflight.json").read_text(encoding="utf-8"))
-    alarms = directory / "alarms.jsonl"
-    lines = alarms.read_text(encoding="utf-8").splitlines() if alarms.exists() else []
+    rows = [row for file in directory.glob("**/preflight.json") for row in json.loads(file.read_text(encoding="utf-8"))]
+    alarms = [file.read_text(encoding="utf-8").splitlines() for file in directory.glob("**/alarms.jsonl")]
+    lines = chain.from_iterable(alarms)
     return Outcome(
         code,
         {row["name"]: row["measured"] for row in rows if row["verdict"] != "ok"},
@@ -102,11 +106,11 @@ def complaints(ended: dict[str, Outcome], names: Iterable[str]) -> list[str]:
             found.append(f"failure/{name} shows {sorted(seen)}, not {sorted(own)}")
         if fix.checks or fix.alarms:
             found.append(f"fix/{name} shows {fix.checks | fix.alarms}")
-        found += [
-            f"{side}/{name} ended with {outcome.code}: {outcome.said}"
-            for side, outcome in (("failure", failure), ("fix", fix))
-            if outcome.code
-        ]
+        refused = REFUSED.get(name)
+        if failure.code != (2 if refused else 0) or (refused or "") not in failure.said:
+            found.append(f"failure/{name} ended with {failure.code}: {failure.said}")
+        if fix.code:
+            found.append(f"fix/{name} ended with {fix.code}: {fix.said}")
     return found
 
 
@@ -116,7 +120,7 @@ def readme_table(ended: dict[str, Outcome]) -> str:
     for name, signs in SIGNS.items():
         outcome = ended[f"failure/{name}"]
         told = outcome.checks | outcome.alarms
-        said = "; ".join(f"`{sign}` {told.get(sign, 'not seen')}" for sign in signs if sign)
+        said = "; ".join(f"`{sign}` {told.get(sign, 'not seen')}" for sign in signs if sign) or outcome.said
         body.append([f"`{name}`", purpose(f"failure/{name}"), said, purpose(f"fix/{name}")])
     return table(["`experiment=failure/…`", "what it does", "what it prints", "`experiment=fix/…`"], body)
 

@@ -2,8 +2,8 @@
 
     python benchmarks/schedules.py [OVERRIDE ...]
 
-Trains model=textunet for what docs/schedules.jsonl has no row of, then writes docs/pages/schedules.md. It can be stopped
-and started again at any time.
+Trains model=textunet for what docs/schedules.jsonl has no row of, then writes docs/pages/schedules.md. It can be
+stopped and started again at any time.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import Trainer
 
-from diffusion_text.data.base import TextDataModule
+from diffusion_text.data.base import SPLITS, TextDataModule, tokenizer_digest
+from diffusion_text.figures import typed
+from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.progress import progress_bar
@@ -21,7 +23,7 @@ from diffusion_text.tasks.trace import Trace
 from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.tracking.charts import save_noise_prediction
 from diffusion_text.tracking.publishing import publish
-from diffusion_text.tracking.records import Record
+from diffusion_text.tracking.records import Record, flat
 from diffusion_text.tracking.report import write_report
 from diffusion_text.tracking.summary import (
     autoencoder_figures,
@@ -42,7 +44,7 @@ def conclude(training: Training, seconds: float) -> None:
     best = torch.load(run.best if run.best.is_file() else run.last, map_location="cpu", weights_only=True)
     model.load_state_dict(best["state_dict"])
     logged = evaluate(training)
-    facts = {
+    facts: dict[str, Any] = {
         "step": trainer.global_step,
         "best_step": best["global_step"],
         "seconds": round(seconds, 1),
@@ -54,11 +56,38 @@ def conclude(training: Training, seconds: float) -> None:
         save_noise_prediction(run.plot, figures)
     else:
         figures = conclude_autoencoder(training, model, logged)
+    declared = model.FIGURES | TextQuality.FIGURES | Garble.FIGURES
+    names = [name for name, _ in flat(figures | facts) if not name.rpartition("/")[2].isdigit()]
+    facts["figures"] = typed(names, declared, ruler(training))
     run.metrics.write_text(json.dumps(figures | facts, indent=2) + "\n", encoding="utf-8")
     record = Record(run)
     write_report(record)
     publish(trainer.loggers, record)
     print(f"{run.report}\n{run.directory}")
+
+
+def ruler(training: Training) -> dict[str, str]:
+    """The facts about a run that its figures may depend on, besides the model."""
+    model, data = training.model, training.data
+    chosen = {name: called(node) for name, node in model.hparams.items() if isinstance(node, dict)}
+    facts = {
+        "corpus": f"{type(data).__name__} {data.digest}, {data.packing} of {data.length} tokens",
+        "tokenizer": tokenizer_digest(data.tokenizer),
+        "texts": " + ".join(str(len(data.splits[split])) for split in SPLITS[1:]),
+        "samples": str(training.report),
+        "precision": str(training.trainer.precision),
+        "machine": str(Record(training.run).environment.get("device")),
+        "objective": ", ".join(chosen[name] for name in ("route", "prediction", "loss", "weighting") if name in chosen),
+        "schedule": chosen.get("schedule", "none"),
+        "sampler": chosen.get("sampler", "none"),
+    }
+    return facts | ({"text space": model.text_space.ruler} if isinstance(model, TextDiffusion) else {})
+
+
+def called(node: dict[str, Any]) -> str:
+    """A component and its arguments, as one would write the call."""
+    arguments = ", ".join(f"{name}={value}" for name, value in node.items() if name != "component")
+    return f"{node.get('component')}({arguments})"
 
 
 def conclude_diffusion(

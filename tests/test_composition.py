@@ -285,7 +285,7 @@ def test_every_task_runs_and_leaves_a_file_each_time(sampled, checkpoint, lm_che
     [
         ([], {}),
         (["seed=3", "optimizer.lr=0.5"], {"seed": 3, "optimizer.lr": 0.5}),
-        (["schedule=cosine", "model.width=full"], {"schedule": "cosine", "model.width": "full"}),
+        (["schedule=sqrt", "model.width=full"], {"schedule": "sqrt", "model.width": "full"}),
         (  # values that come with a choice are not listed beside it
             ["model=diffusion_lm", "model.depth=2"],
             {
@@ -301,6 +301,7 @@ def test_every_task_runs_and_leaves_a_file_each_time(sampled, checkpoint, lm_che
             {
                 "experiment": "latent_diffusion",
                 "model": "latent_transformer",
+                "schedule": "sqrt",
                 "weighting": "min_snr",
                 "trainer.max_steps": 2000,
                 "trainer.val_check_interval": 500,

@@ -130,7 +130,7 @@ class TextDataModule(LightningDataModule, ABC):
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase, encoder: Encoder | None = None) -> None:
         """Tokenise, and encode where there is an encoder. Afterwards the loaders work."""
-        self.pad_token_id = tokenizer.pad_token_id
+        self.tokenizer, self.pad_token_id = tokenizer, tokenizer.pad_token_id
         self.splits = self.tokens(tokenizer)
         if encoder is not None:
             key = self._tokens_key(tokenizer) | {"encoder": encoder.fingerprint}

@@ -1,16 +1,26 @@
 """Information beyond the reference predictor, in nats a token, gathered over texts."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from torchmetrics import Metric
 
 from diffusion_text.diffusion.information import NUM_BINS, Errors
+from diffusion_text.figures import LATENTS, Figure
 
 
 class Information(Metric):
     """Equations (1) to (4) of diffusion/information.py over texts, with the standard error of the mean over them."""
 
+    FIGURES: ClassVar = {
+        "information": Figure("estimate", "nats a token", LATENTS, "higher"),
+        "information_error": Figure("estimate", "nats a token", LATENTS),
+        "information_found": Figure("estimate", "nats a token", LATENTS, "higher"),
+        "information_lost": Figure("estimate", "nats a token", LATENTS, "lower"),
+        "skill": Figure("estimate", "share of the reference's error", LATENTS, "higher"),
+    }
     full_state_update = False
     model: Tensor
     reference: Tensor

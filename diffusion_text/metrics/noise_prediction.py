@@ -1,10 +1,13 @@
 """Cosine similarity and magnitude ratio of predicted to true noise, and of predicted to true x_0, by time."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from diffusion_text.diffusion.losses import cosine_similarity, magnitude_ratio
+from diffusion_text.figures import UNDER_SCHEDULE, Figure
 from diffusion_text.shapes import Latents, Mask, Times
 
 QUANTITIES = ("noise_cosine", "noise_magnitude", "x0_cosine", "x0_magnitude")
@@ -14,10 +17,14 @@ NUM_BINS = 10
 class NoisePrediction(Metric):
     """Means over texts in ten time bins, and overall as the mean of the bins that have any.
 
-    A text counts as one vector of its real tokens' elements. The overall figures therefore do not depend on how t
-    was drawn. Where nothing has been noised yet there is no noise to compare: t = 0 should not be passed.
+    A text counts as one vector of its real tokens' elements. The overall figures do not depend on how t was drawn, but
+    on how much noise the schedule has at each t. Where there is none, at t = 0, there is nothing to compare.
     """
 
+    FIGURES: ClassVar = {
+        name: Figure("estimate", unit, UNDER_SCHEDULE, better)
+        for name, unit, better in zip(QUANTITIES, ("cosine", "ratio") * 2, ("higher", None) * 2, strict=True)
+    }
     full_state_update = False
     sums: Tensor
     counts: Tensor

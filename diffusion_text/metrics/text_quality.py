@@ -18,6 +18,7 @@ vocabulary of V, c(w) of them w.
 import math
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.ngrams import KneserNey, NGrams, Text
 from diffusion_text.shapes import Mask, Tokens
 
@@ -52,6 +54,14 @@ class QualityReference:
 class TextQuality(Metric):
     """Equations (1) to (8), of the real tokens of texts."""
 
+    FIGURES: ClassVar = {
+        "judge_nll": Figure("estimate", "nats a token", SAMPLES, "lower"),
+        "unigram_kl": Figure("estimate", "nats", SAMPLES, "lower"),
+        "entropy": Figure("estimate", "nats", SAMPLES),
+        **{f"distinct_{n}": Figure("exact", "share", SAMPLES) for n in (1, 2, 3)},
+        "self_bleu": Figure("exact", "BLEU, 0 to 1", SAMPLES),
+        **{name: Figure("exact", "share", SAMPLES) for name in ("top_share", "punctuation_share", "memorised")},
+    }
     full_state_update = False
     tokens: list[Tensor]
     lengths: list[Tensor]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from lightning import LightningModule
@@ -12,10 +13,22 @@ from torch import Tensor
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError
+from diffusion_text.figures import UNDER_SCHEDULE, Figure
 
 
 class Trained(LightningModule, ABC):
-    """Trains all its parameters with `optimizer(parameters)` under `lr_schedule(optimizer=, num_training_steps=)`."""
+    """Trains all its parameters with `optimizer(parameters)` under `lr_schedule(optimizer=, num_training_steps=)`.
+
+    `FIGURES`: what its metrics and those of its own say of a finished run.
+    """
+
+    FIGURES: ClassVar[dict[str, Figure]] = {
+        "loss": Figure("estimate", "the loss's own", (*UNDER_SCHEDULE, "objective"), "lower"),
+        "parameters": Figure("exact", "numbers"),
+        "step": Figure("exact", "steps"),
+        "best_step": Figure("exact", "steps"),
+        "seconds": Figure("exact", "seconds", ("machine", "precision"), "lower"),
+    }
 
     def __init__(
         self,

@@ -6,16 +6,24 @@ variational bottleneck where there is one (Kingma & Welling 2014).
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from diffusion_text.diagnostics.preflight import Check, gradient_reach
+from diffusion_text.figures import LATENTS, Figure
 from diffusion_text.metrics.reconstruction import exact_match, token_accuracy
 from diffusion_text.models.base import Trained
 from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder, Posterior
 
 Batch = dict[str, Tensor]
 NOISE_LEVELS = (0.1, 0.5, 1.0)  # of the noising probe
+
+
+def noisy_accuracy(level: float) -> str:
+    """The name of the token accuracy with so much noise on the latents."""
+    return f"token_accuracy_noise_{level}"
 
 
 class TextAutoencoder(Trained):
@@ -25,6 +33,18 @@ class TextAutoencoder(Trained):
     the first validation batch, decoded freely: `token_accuracy` and `exact_match`, and the token accuracy with noise
     of 0.1, 0.5 and 1.0 standard deviations on the latents.
     """
+
+    FIGURES: ClassVar = (
+        Trained.FIGURES
+        | {
+            "reconstruction": Figure("exact", "nats a token", LATENTS, "lower"),
+            "kl": Figure("exact", "nats a latent", LATENTS),
+        }
+        | {
+            name: Figure("exact", "share", LATENTS, "higher")
+            for name in ("accuracy", "token_accuracy", "exact_match", *(noisy_accuracy(x) for x in NOISE_LEVELS))
+        }
+    )
 
     def __init__(self, autoencoder: BartAutoencoder, mask_probability: float, kl_weight: float, **optimisation):
         super().__init__(**optimisation)
@@ -72,7 +92,7 @@ class TextAutoencoder(Trained):
         }
         for level in NOISE_LEVELS:
             noisy = self.decode(posterior, mask, level, generator)
-            figures[f"token_accuracy_noise_{level}"] = token_accuracy(noisy, tokens, mask)
+            figures[noisy_accuracy(level)] = token_accuracy(noisy, tokens, mask)
         return figures
 
     @torch.no_grad()

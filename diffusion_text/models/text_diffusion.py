@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from diffusion_text.diffusion.samplers import ReverseStep, Sampler, draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError
+from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.information import Information
 from diffusion_text.metrics.noise_prediction import NoisePrediction
 from diffusion_text.models.base import Trained
@@ -69,6 +70,13 @@ class TextDiffusion(Trained):
     """
 
     length_counts: Tensor
+    FIGURES: ClassVar = (
+        Trained.FIGURES
+        | Information.FIGURES
+        | NoisePrediction.FIGURES
+        | {"bound": Figure("exact", "cosine"), "rms": Figure("exact", "x_0's own", SAMPLES)}
+        | {"peak_rms": Figure("exact", "x_0's own", SAMPLES)}
+    )
     reference: str = "the best linear predictor"  # what information is counted from
     earliest: float = 0.0  # the time from which on x_t is trained
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from rich.table import Table
 
 from diffusion_text.diffusion.gaussian import corrupt, per_text
 from diffusion_text.diffusion.samplers import draw_like
+from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.tasks.comparison import chrf, word_error_rate
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.terminal import console
@@ -33,6 +34,11 @@ class Garble:
     `how`: shuffle words within `window` words, or drop, repeat or replace tokens (by another of these texts).
     Beside the restored texts stands the do-nothing baseline: the garbled latent, decoded as it is.
     """
+
+    FIGURES: ClassVar = {
+        "word_error_rate": Figure("exact", "edits a word", SAMPLES, "lower"),
+        "chrf": Figure("exact", "chrF, 0 to 1", SAMPLES, "higher"),
+    }
 
     def __init__(self, how: str = "shuffle", rate: float = 0.3, window: int = 3, t: float = 0.1):
         if how not in ("shuffle", "drop", "repeat", "replace"):

@@ -48,6 +48,11 @@ class BartSpace(TextSpace):
         return weights_digest(self.frozen.module.state_dict().items())
 
     @property
+    def ruler(self) -> str:
+        """Nats about latents are those of one backbone's."""
+        return f"{type(self).__name__} {self.fingerprint}"
+
+    @property
     def unit_scales(self):
         return {"raw": 1 / self.std, "standardised": torch.ones_like(self.std)}
 

@@ -35,6 +35,11 @@ class TextSpace(nn.Module, ABC):
     compression: int = 1
     encodes_ahead: bool = True
 
+    @property
+    @abstractmethod
+    def ruler(self) -> str:
+        """What must be the same where information in two spaces is to mean the same."""
+
     @abstractmethod
     def encode(self, tokens: Tokens, mask: Mask) -> Latents:
         """x_0 of the texts, of unit scale; its mask is `latent_mask(mask)`."""

@@ -109,6 +109,11 @@ class EmbeddingSpace(TextSpace):
         if rounding == "learned":
             self.head = LearnedRounding(self.dim, vocab_size, embedding if tied else None)
 
+    @property
+    def ruler(self) -> str:
+        """Nats about tokens mean the same in any table."""
+        return "learned embeddings"
+
     def save(self, directory: Path) -> None:
         self.tokenizer.save_pretrained(directory)
 

@@ -79,6 +79,8 @@ def print_table(comparison: Comparison) -> None:
         names.pop()
         table = rich_table(comparison, names)
     out.print(table)
+    if comparison.misleading:
+        out.print(comparison.misleading, highlight=False, markup=False)
     for record, label in zip(comparison.records, labels(comparison.records), strict=True):
         if record.error:
             out.print(f"{label} failed: {error_of(record)}", highlight=False, markup=False)

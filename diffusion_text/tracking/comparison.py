@@ -68,6 +68,55 @@ class Comparison:
         if names and self.metric not in names:
             raise UserError(f"no run has a figure {self.metric}; {nearest_figures(self.metric, names)}")
         self.records = sorted(self.records, key=self._place)
+        if differing := self.differing(self.metric):
+            raise UserError(f"{self.metric} does not rank these runs: {differing}; {self.comparable()}")
+
+    def differing(self, metric: str) -> str:
+        """What of a figure's ruler is not the same in all runs that have it; empty where all is."""
+        rulers = [r.figure(metric).get("ruler", {}) for r in self.records if metric in r.final]
+        facts = dict.fromkeys(fact for ruler in rulers for fact in ruler)
+        values = {fact: list(dict.fromkeys(ruler.get(fact, "unknown") for ruler in rulers)) for fact in facts}
+        return "; ".join(f"{fact} differs ({', '.join(v)})" for fact, v in values.items() if len(v) > 1)
+
+    @cached_property
+    def misleading(self) -> str:
+        """One sentence on the figures that would put another run first, and why they do not rank these runs."""
+        beside = self.metric.rpartition("/")[0]
+        names = [
+            name
+            for name in self.kept
+            if name.rpartition("/")[0] == beside and self.differing(name) and self.best_by(name) is not self.records[0]
+        ]
+        if not names:
+            return ""
+        reason = self.differing(names[-1])
+        return f"By {' and '.join(names)} another run would be first, but not for what it learned: {reason}."
+
+    @cached_property
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """The figures with a better end that all finished runs have, as the best run describes them."""
+        finished = [record for record in self.records if self.value(record) is not None]
+        figures = finished[0].figures.get("figures", {}) if finished else {}
+        return {
+            name: figure
+            for name, figure in figures.items()
+            if figure["better"] and all(name in record.final for record in finished)
+        }
+
+    def best_by(self, name: str) -> Record:
+        """The finished run that has the better end of a figure."""
+        end = max if self.kept[name]["better"] == "higher" else min
+        finished = [record for record in self.records if self.value(record) is not None]
+        return end(finished, key=lambda record: record.final[name])
+
+    def comparable(self) -> str:
+        """'compare by …': the first figure with a better end that means the same in all runs, and what it changes."""
+        for name, figure in self.kept.items():
+            if not self.differing(name):
+                best = self.best_by(name)
+                first = "the same run is" if best is self.records[0] else f"{best.name} is"
+                return f"compare by {name}, where {figure['better']} is better and {first} the best"
+        return "no figure of theirs means the same in all"
 
     def _place(self, record: Record) -> tuple[int, int, float]:
         value = self.value(record)

@@ -89,7 +89,11 @@ class Record:
     @cached_property
     def final(self) -> dict[str, float]:
         """The final figures that are numbers, under the names that metrics are logged by: `val/noise_cosine/0`."""
-        return dict(flat(self.figures))
+        return dict(flat({name: value for name, value in self.figures.items() if name != "figures"}))
+
+    def figure(self, name: str) -> dict[str, Any]:
+        """Kind, unit, better end and ruler of a final figure; empty where they were not kept."""
+        return self.figures.get("figures", {}).get(name.rstrip("/0123456789"), {})
 
     @cached_property
     def history(self) -> list[dict[str, float]]:

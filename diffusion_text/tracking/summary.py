@@ -12,7 +12,7 @@ from diffusion_text.diagnostics.collapse import collapse_alarms
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diffusion.information import MIDDLES
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
-from diffusion_text.models.text_autoencoder import NOISE_LEVELS
+from diffusion_text.models.text_autoencoder import NOISE_LEVELS, noisy_accuracy
 from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
 from diffusion_text.tracking.terminal import console
@@ -26,7 +26,7 @@ AUTOENCODER_ROWS = {
     "accuracy": "token accuracy, given those before",
     "token_accuracy": "token accuracy, decoded freely",
     "exact_match": "texts decoded exactly",
-    **{f"token_accuracy_noise_{level}": f"token accuracy at noise {level:g} std" for level in NOISE_LEVELS},
+    **{noisy_accuracy(level): f"token accuracy at noise {level:g} std" for level in NOISE_LEVELS},
 }
 Columns = dict[str, dict[str, float]]  # text quality of samples, real text and unigrams
 GAINED = 0.97  # share of the loss without context above which context has taught nothing
@@ -76,9 +76,9 @@ def diffusion_figures(model: TextDiffusion, logged: dict[str, Any]) -> dict[str,
     """Loss and, for each predictor, each quantity's overall figure and bins, of validation and test split; verdict."""
     figures: dict[str, Any] = {"bound": model.bound, "reference": model.reference}
     for stage in ("val", "test"):
-        parts = ("loss", "information_error", "information_found", "information_lost")
-        figures[stage] = {name: float(logged[f"{stage}/{name}"]) for name in parts}
-        figures[stage] |= {name: with_bins(logged, f"{stage}/{name}", len(MIDDLES)) for name in INFORMATION}
+        parts = ("information_error", "information_found", "information_lost", "loss")
+        figures[stage] = {name: with_bins(logged, f"{stage}/{name}", len(MIDDLES)) for name in INFORMATION}
+        figures[stage] |= {name: float(logged[f"{stage}/{name}"]) for name in parts}
         for name in PREDICTORS:
             prefix = stage if name == "model" else f"{stage}/{name}"
             figures[stage][name] = {

@@ -12,6 +12,8 @@ import pytest
 
 from diffusion_text.composition import compose_task, compose_training
 from diffusion_text.errors import UserError
+from diffusion_text.tracking.comparison import Comparison
+from diffusion_text.tracking.records import Record
 from diffusion_text.training import train
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -35,15 +37,15 @@ def ended(composed_once, tmp_path_factory):
     """A function that trains a preset, once; returns its run."""
     place, trained = tmp_path_factory.mktemp("presets"), {}
 
-    def ended(name):
-        if name not in trained:
-            directory = place / name.replace("/", "-")
+    def ended(name, *overrides):
+        if (name, *overrides) not in trained:
+            directory = place / re.sub("[/=]", "-", "-".join([name, *overrides]))
             directory.mkdir()
             places = [f"cache_dir={place}/cache", f"run_dir={directory}"]
-            training = compose_training(composed_once(f"experiment={name}", *places, *BRIEF))
+            training = compose_training(composed_once(f"experiment={name}", *places, *BRIEF, *overrides))
             train(training)
-            trained[name] = training.run
-        return trained[name]
+            trained[name, *overrides] = training.run
+        return trained[name, *overrides]
 
     return ended
 
@@ -62,7 +64,7 @@ def percent(check):
     return float(check["measured"].split("%")[0]) / 100
 
 
-@pytest.mark.parametrize("name", benchmark.SIGNS)
+@pytest.mark.parametrize("name", [name for name in benchmark.SIGNS if name not in benchmark.REFUSED])
 def test_a_failure_is_told_by_its_own_sign_and_its_repair_has_none(ended, name):
     outcomes = {
         f"{side}/{name}": benchmark.outcome(ended(f"{side}/{name}").directory, 0, "") for side in ("failure", "fix")
@@ -130,3 +132,18 @@ def test_cosine_rounding(ended):
     fixed = checks(ended("fix/cosine_rounding"))["rounding of noisy x_0"]
     by_angle, by_distance = (float(share) for share in re.findall(r"([0-9.]+)%", fixed["measured"]))
     assert by_angle == by_distance, "of rows of one length the nearest by angle is the nearest"
+
+
+def test_ruler(ended, composed):
+    """Noise cosine would put first what information puts last, and is refused with the reason."""
+    runs = [ended("fix/ruler", f"schedule={schedule}") for schedule in ("sqrt", "cosine")]
+    records = [Record(run) for run in runs]
+    with pytest.raises(UserError, match=benchmark.REFUSED["ruler"]) as refused:
+        Comparison(records, composed("experiment=failure/ruler").objective.metric, "maximize")
+    assert "schedule differs (SqrtSchedule(s=0.0001), CosineSchedule(s=0.008))" in str(refused.value)
+    assert f"compare by val/information, where higher is better and {runs[1].directory.name} is the best" in str(
+        refused.value
+    )
+    comparison = Comparison(records, composed("experiment=fix/ruler").objective.metric, "maximize")
+    assert [record.run for record in comparison.records] == runs[::-1]
+    assert re.match(r"By .*val/noise_cosine another run would be first, .*: schedule differs", comparison.misleading)

@@ -57,7 +57,9 @@ def test_the_page_fetches_nothing(opened):
 
 
 def test_what_a_run_of_each_route_shows(opened):
-    shared = ["What differs from the defaults", "By noise level", "Training"]
+    shared = [
+        "What differs from the defaults", "By signal-to-noise ratio", "By time, under this schedule", "Training",
+    ]  # fmt: skip
     rest = ["Preflight", "Text quality", "Samples", "Garbled and restored", "How a text comes out of noise"]
     embedding = ["Text quality while training", "Embedding health"]
     speed = ["Speed and optimisation"]
@@ -69,7 +71,7 @@ def test_what_a_run_of_each_route_shows(opened):
 
 def test_the_verdict_comes_first_and_changes_are_listed(opened, finished):
     page, record = opened("latent"), finished("latent")
-    assert page.find_element(By.CSS_SELECTOR, ".verdict").text == record.figures["verdict"]
+    assert page.find_element(By.CSS_SELECTOR, ".verdict").text == record.figures["information_verdict"]
     listed = page.find_elements(By.CSS_SELECTOR, "dl.facts")[1]
     names = [name.text for name in listed.find_elements(By.TAG_NAME, "dt")]
     assert names == list(record.changes)
