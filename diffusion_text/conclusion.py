@@ -115,7 +115,8 @@ def look_closely(session: Session, quality: int, garbled: int, trace_steps: int)
         task, many = SampleQuality(), replace(session, num_samples=quality)
         columns = task.measure(many)
         task.write(many, columns)
-        figures["quality"] = columns["samples"] | {"real": columns["real text"], "unigrams": columns["unigrams"]}
+        beside = {name.replace("real text", "real"): column for name, column in columns.items() if name != "samples"}
+        figures["quality"] = columns["samples"] | beside
         figures["quality_verdict"] = quality_verdict(columns)
     if garbled:
         garble, some = Garble(), replace(session, num_samples=garbled)

@@ -5,14 +5,17 @@ vocabulary of V, c(w) of them w.
 
 (1) judge_nll           mean of −ln P(token | those before it) in nats; P is Kneser–Ney's of the training texts
 (2) unigram_kl          Σ_w p(w)·ln(p(w) / q(w)) in nats
-(3) entropy             −Σ_w p(w)·ln p(w) in nats
+(3) entropy             −Σ_w p(w)·ln p(w) in nats; text_entropy: the mean of each text's own
 (4) distinct_n          distinct n-grams / n-grams of all texts together, n = 1, 2, 3           Li et al. 2016
+                        text_distinct_n: the mean of each text's own
 (5) self_bleu           mean BLEU-4 (sacrebleu) of the first 64 texts, each against the others      Zhu et al. 2018
 (6) top_share           max_w p(w)
 (7) punctuation_share   Σ p(w) over the tokens that read as punctuation, with or without white space
 (8) memorised           share of the 8-grams that occur in the training texts
+(9) unique_texts        distinct texts / texts
 
-(2) to (5) depend on the amount of text: compare equal amounts.
+(2) to (5) and (9) depend on the amount of text: compare equal amounts. None alone tells text from nonsense: one text
+over and over has its judge and its text_entropy, tokens drawn one by one have the corpus's entropy.
 """
 
 import math
@@ -52,13 +55,14 @@ class QualityReference:
 
 
 class TextQuality(Metric):
-    """Equations (1) to (8), of the real tokens of texts."""
+    """Equations (1) to (9), of the real tokens of texts."""
 
     FIGURES: ClassVar = {
         "judge_nll": Figure("estimate", "nats a token", SAMPLES, "lower"),
         "unigram_kl": Figure("estimate", "nats", SAMPLES, "lower"),
-        "entropy": Figure("estimate", "nats", SAMPLES),
-        **{f"distinct_{n}": Figure("exact", "share", SAMPLES) for n in (1, 2, 3)},
+        **{name: Figure("estimate", "nats", SAMPLES) for name in ("entropy", "text_entropy")},
+        **{f"{of}distinct_{n}": Figure("exact", "share", SAMPLES) for of in ("", "text_") for n in (1, 2, 3)},
+        "unique_texts": Figure("exact", "share", SAMPLES, "higher"),
         "self_bleu": Figure("exact", "BLEU, 0 to 1", SAMPLES),
         **{name: Figure("exact", "share", SAMPLES) for name in ("top_share", "punctuation_share", "memorised")},
     }
@@ -83,22 +87,32 @@ class TextQuality(Metric):
         texts = [text.numpy() for text in tokens.split(dim_zero_cat(self.lengths).tolist())]
         reference, shares = self.reference, self._shares()
         judged = torch.from_numpy(reference.judge.log_probabilities(texts))
-        distinct = NGrams(texts, len(reference.written), 3).keys
         values = {
             "judge_nll": -judged.mean(),
             "unigram_kl": F.kl_div(reference.log_unigram, shares, reduction="sum"),
             "entropy": torch.special.entr(shares).sum(),
-            **{f"distinct_{n}": ngram_share(len(keys), texts, n) for n, keys in enumerate(distinct, 1)},
+            "text_entropy": mean([entropy(text) for text in texts if len(text)]),
+            **{f"distinct_{n}": share for n, share in enumerate(self._distinct(texts), 1)},
+            **{
+                f"text_distinct_{n}": mean([share for share in shares if not math.isnan(share)])
+                for n, shares in enumerate(zip(*(self._distinct([text]) for text in texts), strict=True), 1)
+            },
             "self_bleu": self_bleu(["".join(reference.written[token] for token in text) for text in texts[:64]]),
             "top_share": shares.max(),
             "punctuation_share": shares[reference.punctuation].sum(),
             "memorised": ngram_share(reference.eightgrams.num_known(texts), texts, 8),
+            "unique_texts": len({text.tobytes() for text in texts if len(text)}) / max(len(texts), 1),
         }
         return {name: torch.as_tensor(value, dtype=torch.float32, device=self.device) for name, value in values.items()}
 
     def most_frequent(self) -> str:
         """The most frequent token as it reads in a text."""
         return self.reference.written[int(self._shares().argmax())]
+
+    def _distinct(self, texts: Sequence[Text]) -> list[float]:
+        """Distinct n-grams of these texts as a share of them, n = 1, 2, 3."""
+        keys = NGrams(texts, len(self.reference.written), 3).keys
+        return [ngram_share(len(found), texts, n) for n, found in enumerate(keys, 1)]
 
     def _shares(self) -> Float[Tensor, "vocabulary"]:
         """p(w) of each token."""
@@ -110,6 +124,18 @@ def ngram_share(count: int, texts: Sequence[Text], n: int) -> float:
     """A count as a share of the texts' n-grams; NaN where they have none."""
     total = sum(max(len(text) - n + 1, 0) for text in texts)
     return count / total if total else math.nan
+
+
+def entropy(text: Text) -> float:
+    """Equation (3) of one text."""
+    counts = np.bincount(text)
+    shares = counts[counts > 0] / len(text)
+    return float(-(shares * np.log(shares)).sum())
+
+
+def mean(values: Sequence[float]) -> float:
+    """NaN where there are none."""
+    return sum(values) / len(values) if values else math.nan
 
 
 def self_bleu(texts: list[str]) -> float:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from diffusion_text.data.base import pad
+from diffusion_text.metrics.ngrams import Text
 from diffusion_text.metrics.text_quality import QualityReference, TextQuality
 from diffusion_text.models.tokenizers import written
 from diffusion_text.shapes import Tokens
@@ -15,6 +18,9 @@ from diffusion_text.shapes import Tokens
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+
+FOLLOWED = 1_000_000  # tokens of the training split from which trigrams are drawn
 
 
 class Quality(NamedTuple):
@@ -31,8 +37,8 @@ class Judge:
         self.splits, self.pad_token_id = splits, tokenizer.pad_token_id
         self.special = torch.tensor(tokenizer.all_special_ids)
         batches = splits["train"].with_format("numpy").iter(1000)
-        texts = [tokens[~np.isin(tokens, self.special)] for batch in batches for tokens in batch["tokens"]]
-        self.reference = QualityReference(texts, written(tokenizer))
+        self.texts = [tokens[~np.isin(tokens, self.special)] for batch in batches for tokens in batch["tokens"]]
+        self.reference = QualityReference(self.texts, written(tokenizer))
 
     def __call__(self, tokens: Tokens) -> Quality:
         """Of these texts."""
@@ -46,6 +52,44 @@ class Judge:
         texts = self.splits[split]
         chosen = torch.linspace(0, len(texts) - 1, min(count, len(texts))).long().tolist()
         return pad(list(texts.with_format("torch").select(chosen)["tokens"]), self.pad_token_id)[0]
+
+    def nonsense(self, like: Tokens, seed: int) -> dict[str, Tokens]:
+        """Texts that nobody wants, as many as `like` and about as long: what they score, no figure should be praised
+        for. Tokens drawn one by one, tokens drawn after the two before them, one real text over and over, and training
+        texts copied.
+        """
+        return {
+            "unigrams": self.unigrams(like, seed),
+            "trigrams": self.trigrams(like, seed),
+            "one text": self.real("validation", 1).expand(len(like), -1),
+            "copied": self.real("train", len(like)),
+        }
+
+    def trigrams(self, like: Tokens, seed: int) -> Tokens:
+        """Tokens drawn as they follow the two before them somewhere in the training split, where `like` has any that
+        are not special; a text's first come from those of training texts, and what follows nothing is drawn anew.
+        """
+        chance = np.random.default_rng(seed)
+        tokens, places, starts = self._following
+        drawn = like.cpu().numpy().copy()
+        for text in drawn:
+            at = -1
+            for position in np.flatnonzero(~np.isin(text, self.special)):
+                at = chance.choice(starts) if at < 0 else chance.choice(places[tokens[at - 1], tokens[at]]) + 1
+                if at == len(tokens) or tokens[at] < 0:
+                    at = chance.choice(starts)
+                text[position] = tokens[at]
+        return torch.from_numpy(drawn)
+
+    @cached_property
+    def _following(self) -> tuple[Text, dict[tuple[int, int], list[int]], Text]:
+        """The training texts end to end, −1 before each; where every pair of tokens ends; where texts start."""
+        tokens = np.concatenate([np.insert(text, 0, -1) for text in self.texts if len(text)])[:FOLLOWED]
+        places: dict[tuple[int, int], list[int]] = {}
+        for place, pair in enumerate(pairwise(tokens.tolist()), 1):
+            places.setdefault(pair, []).append(place)
+        starts = np.flatnonzero(tokens[:-1] < 0) + 1
+        return tokens, places, starts
 
     def unigrams(self, like: Tokens, seed: int) -> Tokens:
         """Tokens drawn one by one from the training split's, where `like` has any that are not special."""

@@ -16,7 +16,7 @@ from diffusion_text.tracking.terminal import console
 
 
 class SampleQuality:
-    """TextQuality of `num_samples` texts, of as much real text of `split`, and of the training split's unigrams.
+    """TextQuality of `num_samples` texts, of as much real text of `split`, and of as much nonsense.
 
     A `language_model` adds generative perplexity, and with `mauve` MAUVE against the real text.
     """
@@ -42,7 +42,7 @@ class SampleQuality:
         tokens = {
             "samples": samples,
             "real text": judge.real(self.split, session.num_samples),
-            "unigrams": judge.unigrams(samples, session.seed),
+            **judge.nonsense(samples, session.seed),
         }
         columns = {name: judge(them).figures for name, them in tokens.items()}
         if model is not None:

@@ -107,6 +107,6 @@ def quality(figures: dict[str, Any]) -> dict[str, Any] | None:
     """Text quality's columns and rows."""
     if "quality" not in figures:
         return None
-    columns = {"samples": figures["quality"], "real text": figures["quality"]["real"]}
-    columns |= {"unigrams": figures["quality"]["unigrams"]}
+    beside = {name: column for name, column in figures["quality"].items() if isinstance(column, dict)}
+    columns = {"samples": figures["quality"], "real text": beside.pop("real")} | beside
     return {"columns": list(columns), "rows": quality_rows(columns)}

@@ -12,6 +12,7 @@ from diffusion_text.diagnostics.collapse import collapse_alarms
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diffusion.information import MIDDLES
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
+from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.text_autoencoder import NOISE_LEVELS, noisy_accuracy
 from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
 from diffusion_text.runs import Run
@@ -152,12 +153,26 @@ def quality_verdict(columns: Columns) -> str:
     samples, real = columns["samples"], columns["real text"]
     figures = {
         "judge_nll": "5-gram judge {:.2f} nats a token",
-        "entropy": "entropy {:.2f}",
-        "distinct_3": "distinct-3 {:.2f}",
+        "text_entropy": "entropy of each text {:.2f}",
+        "entropy": "of all together {:.2f}",
+        "unique_texts": "unique texts {:.2f}",
     }
     said = (f"{title.format(samples[name])} (real text {real[name]:.2f})" for name, title in figures.items())
     collapses = ", ".join(alarm.name for alarm in collapse_alarms(samples, real, "", rms=1.0))
-    return f"Text quality: {', '.join(said)}{f'; {collapses}' if collapses else ''}."
+    return f"Text quality: {', '.join(said)}{f'; {collapses}' if collapses else ''}.{nonsense_verdict(columns)}"
+
+
+def nonsense_verdict(columns: Columns) -> str:
+    """A sentence on each figure with a better end by which nonsense beats the samples; nothing where there is none."""
+    nonsense = {name: column for name, column in columns.items() if name not in ("samples", "real text")}
+    said = ""
+    for name in (name for name, figure in TextQuality.FIGURES.items() if figure.better):
+        end = max if TextQuality.FIGURES[name].better == "higher" else min
+        ours = columns["samples"][name]
+        beaten_by = [other for other, column in nonsense.items() if end(column[name], ours) != ours]
+        if beaten_by:
+            said += f" By {QUALITY[name]} alone nonsense is better ({', '.join(beaten_by)}): it says nothing here."
+    return said
 
 
 def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[str]) -> None:

@@ -13,10 +13,15 @@ INFORMATION = {
 }
 QUALITY = {
     "judge_nll": "5-gram judge, nats a token",
-    "entropy": "token entropy, nats",
+    "text_entropy": "entropy of each text, nats",
+    "entropy": "entropy of all together, nats",
     "distinct_1": "distinct-1",
     "distinct_2": "distinct-2",
     "distinct_3": "distinct-3",
+    "text_distinct_1": "distinct-1 of each text",
+    "text_distinct_2": "distinct-2 of each text",
+    "text_distinct_3": "distinct-3 of each text",
+    "unique_texts": "share of unique texts",
     "unigram_kl": "unigram KL, nats",
     "self_bleu": "self-BLEU",
     "top_share": "share of the most frequent token",

@@ -62,6 +62,19 @@ def test_entropy_by_hand(reference):
     assert measured(reference, [[1, 1, 1]])["entropy"] == 0
 
 
+def test_entropy_and_distinct_ngrams_of_each_text_are_means_over_texts(reference):
+    """Of 1 2 1 2 and 3 3 3: ln 2 and 0; tokens 2/4 and 1/3, bigrams 2/3 and 1/2, trigrams 2/2 and 1/1."""
+    values = measured(reference, [[1, 2, 1, 2], [3, 3, 3]])
+    assert values["text_entropy"] == pytest.approx(math.log(2) / 2)
+    found = [values[f"text_distinct_{n}"] for n in (1, 2, 3)]
+    assert found == pytest.approx([(2 / 4 + 1 / 3) / 2, (2 / 3 + 1 / 2) / 2, 1])
+
+
+def test_the_same_text_over_and_over_is_not_unique(reference):
+    assert measured(reference, [[1, 2, 3]] * 64)["unique_texts"] == pytest.approx(1 / 64)
+    assert measured(reference, [[1, 2, 3], [1, 2], [1, 2, 3], [4]])["unique_texts"] == pytest.approx(3 / 4)
+
+
 def test_unigram_kl_by_hand():
     """0 0 1 of two tokens: q = 3/5, 2/5. Against p = 1/2, 1/2 that is 1/2·ln(5/6) + 1/2·ln(5/4)."""
     reference = QualityReference([np.array([0, 0, 1])], ["a", "b"])
@@ -142,7 +155,9 @@ def test_memorised_by_hand(reference):
 
 def test_texts_too_short_for_ngrams_give_nan(reference):
     values = measured(reference, [[1, 2], [3, 4]])
-    assert {name for name, value in values.items() if math.isnan(value)} == {"distinct_3", "memorised"}
+    assert {name for name, value in values.items() if math.isnan(value)} == {
+        "distinct_3", "text_distinct_3", "memorised",
+    }  # fmt: skip
 
 
 def test_padding_is_left_out(reference):
@@ -156,7 +171,7 @@ def test_texts_without_tokens_give_nan(reference):
     metric = TextQuality(reference)
     metric.update(tokens, torch.zeros_like(mask))
     values = metric.compute()
-    assert values.pop("self_bleu") == 0
+    assert values.pop("self_bleu") == values.pop("unique_texts") == 0
     assert all(value.isnan() for value in values.values())
 
 

@@ -65,6 +65,31 @@ def test_characters_drawn_one_by_one_have_the_corpus_frequencies_and_no_more(jud
     assert not torch.equal(judge.unigrams(real, seed=1), judge.unigrams(real, seed=2))
 
 
+def test_trigrams_follow_the_training_split_and_no_further(judge, corpus, real):
+    """Each token follows the two before it somewhere in training; the judge is pleased, five tokens are not."""
+    like = real.repeat(5, 1)
+    drawn = judge.trigrams(like, seed=0)
+    special = torch.isin(like, torch.tensor(corpus[0].all_special_ids))
+    assert torch.equal(drawn[special], like[special])
+    known = {tuple(text[i : i + 3].tolist()) for text in judge.texts for i in range(len(text) - 2)}
+    texts = [text[~torch.isin(text, judge.special)].tolist() for text in drawn]
+    found = [tuple(text[i : i + 3]) in known for text in texts for i in range(len(text) - 2)]
+    assert sum(found) > 0.9 * len(found), "only where a training text ended is another begun"
+    unigrams, trigrams, good = (judge(t).figures["judge_nll"] for t in (judge.unigrams(like, 0), drawn, real))
+    assert unigrams > trigrams > good
+    assert torch.equal(judge.trigrams(real, seed=1), judge.trigrams(real, seed=1))
+    assert not torch.equal(judge.trigrams(real, seed=1), judge.trigrams(real, seed=2))
+
+
+def test_nonsense_is_seen_through_by_some_figure(judge, real):
+    nonsense = {name: judge(them).figures for name, them in judge.nonsense(real, seed=0).items()}
+    good = judge(real).figures
+    assert nonsense["one text"]["judge_nll"] < 1.5 * good["judge_nll"]
+    assert nonsense["one text"]["unique_texts"] == pytest.approx(1 / len(real))
+    assert nonsense["copied"]["judge_nll"] < good["judge_nll"]
+    assert nonsense["copied"]["memorised"] == 1
+
+
 @pytest.mark.parametrize("count", [3, 10_000])
 def test_real_texts_are_taken_from_all_over_a_split(judge, corpus, count):
     tokenizer, splits = corpus

@@ -134,14 +134,15 @@ def test_the_final_figures_keep_every_predictors_bins_apart():
 def columns(**samples):
     """Text quality of samples that are as good as real text, but for what is given."""
     real = {"judge_nll": 2.0, "entropy": 3.0, "distinct_3": 0.4, "top_share": 0.1, "unigram_kl": 0.02}
-    return {"samples": real | samples, "real text": real, "unigrams": real}
+    real |= {"text_entropy": 2.5, "unique_texts": 1.0}
+    return {"samples": real | samples, "real text": real, "unigrams": real | {"judge_nll": 5.0}}
 
 
 def test_text_quality_is_never_told_by_the_judge_alone():
     sentence = quality_verdict(columns(judge_nll=2.5))
     assert sentence == (
-        "Text quality: 5-gram judge 2.50 nats a token (real text 2.00), entropy 3.00 (real text 3.00), "
-        "distinct-3 0.40 (real text 0.40)."
+        "Text quality: 5-gram judge 2.50 nats a token (real text 2.00), entropy of each text 2.50 (real text 2.50), "
+        "of all together 3.00 (real text 3.00), unique texts 1.00 (real text 1.00)."
     )
 
 
@@ -150,7 +151,13 @@ def test_text_quality_is_never_told_by_the_judge_alone():
     [({"judge_nll": 0.1, "distinct_3": 0.05}, "collapse/repetition"), ({"top_share": 0.9}, "collapse/unigram")],
 )
 def test_a_collapse_is_named_however_well_it_is_judged(samples, name):
-    assert quality_verdict(columns(**samples)).endswith(f"; {name}.")
+    assert f"; {name}." in quality_verdict(columns(**samples))
+
+
+def test_a_figure_by_which_nonsense_is_better_is_said_to_say_nothing():
+    said = quality_verdict(columns(judge_nll=6.0, unigram_kl=0.5))
+    assert "By 5-gram judge, nats a token alone nonsense is better (unigrams): it says nothing here." in said
+    assert "By unigram KL, nats alone nonsense is better (unigrams): it says nothing here." in said
 
 
 def test_a_start_up_summary_has_a_line_for_each_part_and_breaks_none():
