@@ -73,7 +73,7 @@ def ruler(training: Training) -> dict[str, str]:
     facts = {
         "corpus": f"{type(data).__name__} {data.digest}, {data.packing} of {data.length} tokens",
         "tokenizer": tokenizer_digest(data.tokenizer),
-        "texts": " + ".join(str(len(data.splits[split])) for split in SPLITS[1:]),
+        "texts": " + ".join(str(len(data.evaluated(split))) for split in SPLITS[1:]),
         "samples": str(training.report),
         "precision": str(training.trainer.precision),
         "machine": str(Record(training.run).environment.get("device")),
@@ -148,6 +148,8 @@ def evaluate(training: Training) -> dict[str, Any]:
         callbacks=[progress_bar()],
         enable_model_summary=False,
         enable_checkpointing=False,
+        limit_val_batches=training.trainer.limit_val_batches,
+        limit_test_batches=training.trainer.limit_test_batches,
     )
     logged: dict[str, Any] = {}
     for stage in (evaluator.validate, evaluator.test):

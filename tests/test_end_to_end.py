@@ -157,7 +157,7 @@ def test_checkpoints_are_tensors_and_plain_values(run, name):
     plain = {str, int, float, bool, type(None), dict, list, tuple, torch.Tensor}
     assert {kind.__name__ for kind in kinds(content) - plain} <= {"OrderedDict", "defaultdict"}
     assert "_target_" not in str(content["hyper_parameters"])
-    assert content["hyper_parameters"]["schedule"] == {"component": "SqrtSchedule", "s": 1e-4}
+    assert content["hyper_parameters"]["schedule"] == {"component": "CosineSchedule", "s": 0.008}
 
 
 def test_bart_is_in_the_run_and_not_in_its_checkpoints(run):

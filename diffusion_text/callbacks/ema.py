@@ -20,16 +20,20 @@ class WarmEMA:
             raise ValueError(f"the EMA's decay must lie in [0, 1), not {decay}")
         self.decay = decay
 
-    def __call__(self, average: Tensor, current: Tensor, num_averaged: Tensor) -> Tensor:
+    @torch.no_grad()
+    def __call__(self, averages: list[Tensor], currents: list[Tensor], num_averaged: Tensor) -> None:
+        """Move all averages at once; waits for no device."""
         decay = torch.clamp((1 + num_averaged) / (10 + num_averaged), max=self.decay)
-        return torch.lerp(current, average, decay.to(average))
+        gained = torch._foreach_sub(currents, averages)
+        torch._foreach_mul_(gained, 1 - decay)
+        torch._foreach_add_(averages, gained)
 
 
 class EMA(WeightAveraging):
     """Averages weights with WarmEMA; validation, checkpoints and the end of training have the averaged ones."""
 
     def __init__(self, decay: float = 0.9999):
-        super().__init__(use_buffers=False, avg_fn=WarmEMA(decay))
+        super().__init__(use_buffers=False, multi_avg_fn=WarmEMA(decay))
 
     @contextmanager
     def averaged(self, model: LightningModule) -> Iterator[None]:

@@ -66,6 +66,7 @@ class TextDataModule(LightningDataModule, ABC):
         dir: str | None = None,
         num_workers: int = 0,
         packing: str = "paragraphs",
+        eval_texts: int = 1024,
     ):
         super().__init__()
         if packing not in ("paragraphs", "stream"):
@@ -76,7 +77,9 @@ class TextDataModule(LightningDataModule, ABC):
             raise ValueError(f"data.batch_size must be at least 1, not {batch_size}")
         self.cache_dir, self.length, self.batch_size = cache_dir, length, batch_size
         self.seed, self.dir, self.num_workers = seed, None if dir is None else Path(dir), num_workers
-        self.packing = packing
+        if eval_texts < 1:
+            raise ValueError(f"data.eval_texts must be at least 1, not {eval_texts}")
+        self.packing, self.eval_texts = packing, eval_texts
 
     @abstractmethod
     def lines(self, split: str) -> Lines:
@@ -200,8 +203,15 @@ class TextDataModule(LightningDataModule, ABC):
     def test_dataloader(self) -> DataLoader:
         return self._in_order("test")
 
+    def evaluated(self, split: str) -> Dataset:
+        """`eval_texts` texts from all over a split, or all where there are no more."""
+        texts = self.splits[split]
+        if len(texts) <= self.eval_texts:
+            return texts
+        return texts.select(torch.linspace(0, len(texts) - 1, self.eval_texts).long().tolist())
+
     def _in_order(self, split: str) -> DataLoader:
-        dataset = self.splits[split]
+        dataset = self.evaluated(split)
         return self._loader(dataset, DistributedSampler(dataset, *self._ranks(), shuffle=False), drop_last=False)
 
     def _ranks(self) -> tuple[int, int]:

@@ -9,9 +9,9 @@ from diffusion_text.callbacks.ema import EMA, WarmEMA
 
 def averaged(values, decay):
     """The average after each of these values in turn."""
-    update, average, found = WarmEMA(decay), torch.tensor(values[0]), []
+    update, average, found = WarmEMA(decay), torch.tensor([values[0]]), []
     for count, value in enumerate(values[1:], 1):
-        average = update(average, torch.tensor(value), torch.tensor(count))
+        update([average], [torch.tensor([value])], torch.tensor(count))
         found.append(average.item())
     return found
 
@@ -30,8 +30,10 @@ def test_a_constant_stays_what_it_is():
 
 
 def test_half_precision_weights_keep_their_type():
-    average = WarmEMA()(torch.ones(2, dtype=torch.bfloat16), torch.zeros(2, dtype=torch.bfloat16), torch.tensor(1))
+    average = torch.ones(2, dtype=torch.bfloat16)
+    WarmEMA()([average], [torch.zeros(2, dtype=torch.bfloat16)], torch.tensor(1))
     assert average.dtype == torch.bfloat16
+    assert average[0].item() == pytest.approx(2 / 11, abs=0.005)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

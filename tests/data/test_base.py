@@ -308,3 +308,15 @@ def test_each_call_reads_the_corpus_anew(corpus):
     first, second = (list(corpus.paragraphs("train")) for _ in range(2))
     assert first == second
     assert all(a != b for a, b in pairwise(first))
+
+
+def test_so_many_texts_of_a_split_are_evaluated_from_all_over_it(words_file, tokenizer, tmp_path):
+    data = TextFiles(str(tmp_path), length=12, dir=str(words_file), eval_texts=5, batch_size=3)
+    data.prepare(tokenizer)
+    whole = [text.tolist() for text in data.splits["test"]["tokens"]]
+    assert len(whole) > 5
+    taken = [text.tolist() for text in data.evaluated("test")["tokens"]]
+    assert len(taken) == 5
+    assert [taken[0], taken[-1]] == [whole[0], whole[-1]]
+    assert [len(batch["tokens"]) for batch in data.test_dataloader()] == [3, 2]
+    assert len(data.train_dataloader().dataset) == len(data.splits["train"])
