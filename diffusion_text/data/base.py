@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+    from diffusion_text.data.sources import Source
+
 SPLITS = ("train", "validation", "test")
 STATISTICS_FILE = "statistics.safetensors"
 
@@ -88,6 +90,11 @@ class TextDataModule(LightningDataModule, ABC):
     def paragraphs(self, split: str) -> Iterator[str]:
         """The split's paragraphs in order."""
         return paragraphs(self.lines(split))
+
+    @cached_property
+    def source(self) -> Source | None:
+        """What the texts are drawn from, where that is known."""
+        return None
 
     @cached_property
     def digest(self) -> str:

@@ -7,7 +7,9 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Int
 from rich.table import Table
+from torch import Tensor
 
 from diffusion_text.diffusion.bound import Mean, diffusion_loss, mean_per, prior_kl
 from diffusion_text.diffusion.gaussian import corrupt
@@ -50,11 +52,11 @@ class NLL:
             terms = [self.terms(model, *batch, t_0, generator) for batch in counted(batches, done)]
         nats = {name: torch.cat([term[name] for term in terms]).cpu().double() for name in terms[0]}
         nats["total"] = torch.stack(list(nats.values())).sum(0)
-        counts = {
-            "tokens": mask.sum(1).cpu(),
-            "characters": torch.tensor([len(text) for text in model.text_space.to_text(tokens)]),
-        }
+        texts = model.text_space.to_text(tokens)
+        counts = {"tokens": mask.sum(1).cpu(), "characters": torch.tensor([len(text) for text in texts])}
         figures = {name: mean_per(value, counts["tokens"]) for name, value in nats.items()}
+        if source := session.corpus.source:
+            figures["source"] = check_bound(nats["total"], [source.nats(text) for text in texts], counts["tokens"])
         bits = mean_per(nats["total"] / math.log(2), counts["characters"])
         facts = {"texts": len(tokens), **{k: int(n.sum()) for k, n in counts.items()}, "t_0": t_0, "draws": self.draws}
         self.report(session, figures, bits, facts)
@@ -91,6 +93,18 @@ class NLL:
         written |= {"seed": session.seed, "step": session.step}
         path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
         print(path)
+
+
+def check_bound(nats: PerText, exact: list[float], tokens: Int[Tensor, batch]) -> Mean:
+    """−log p of the texts under the source that they come from; raises UserError where the bound lies below it."""
+    true = torch.tensor(exact, dtype=torch.float64)
+    excess = mean_per(nats - true, tokens)
+    if excess.value < -4 * excess.standard_error:
+        raise UserError(
+            f"the bound lies {-excess.value:.3f} ± {excess.standard_error:.3f} nats a token below the entropy of the "
+            "source that the texts come from: it is no bound"
+        )
+    return mean_per(true, tokens)
 
 
 def reconstruction(

@@ -26,6 +26,7 @@ from diffusion_text.errors import UserError
 from diffusion_text.tracking.comparison import OPENING, Comparison, find_runs
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.records import Record
+from diffusion_text.tracking.seeds import Group, groups
 from diffusion_text.tracking.terminal import console
 
 DEFAULTS = {"metric": "val/information", "direction": "maximize", "out": "comparison"}
@@ -79,11 +80,27 @@ def print_table(comparison: Comparison) -> None:
         names.pop()
         table = rich_table(comparison, names)
     out.print(table)
+    if together := groups(comparison):
+        out.print(seed_table(comparison, together))
     if comparison.misleading:
         out.print(comparison.misleading, highlight=False, markup=False)
     for record, label in zip(comparison.records, labels(comparison.records), strict=True):
         if record.error:
             out.print(f"{label} failed: {error_of(record)}", highlight=False, markup=False)
+
+
+def seed_table(comparison: Comparison, together: list[Group]) -> Table:
+    """Runs that differ in the seed alone as one row, and whether it can be told from the best."""
+    table = Table(title="Over seeds: mean ± standard deviation", title_justify="left")
+    for title in together[0].settings:
+        table.add_column(Text(title))
+    for title in ("runs", heading(comparison)):
+        table.add_column(Text(title), justify="right")
+    table.add_column("")
+    for i, group in enumerate(together):
+        told = "" if i == 0 or not group.level else "no different from the best"
+        table.add_row(*map(Text, group.settings.values()), str(group.runs), group.figure, told)
+    return table
 
 
 def rich_table(comparison: Comparison, names: list[str]) -> Table:
@@ -171,7 +188,7 @@ def html(comparison: Comparison, title: str, table: Path, page: Path) -> str:
         charts["overview"] = overview(drawn, metric, comparison.direction)
     return render(
         "sweep.html", charts, title=title, comparison=comparison, heading=heading(comparison), rows=rows,
-        figures=[FIGURES[name] for name in names], table=table.name,
+        groups=groups(comparison), figures=[FIGURES[name] for name in names], table=table.name,
     )  # fmt: skip
 
 

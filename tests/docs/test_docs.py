@@ -188,6 +188,7 @@ def smaller(program, *arguments):
         return ["trainer.max_steps=4"]
     data = [] if "data=" in text and "python_docs" not in text else ["data=text_files"]
     data += [] if "data=python_source" in text else ["data.dir=README.md"]
+    data += ["data.size=20000"] if "data=markov" in text else []
     learned = "diffusion_lm" in text
     own = TINY_TRANSFORMER if learned else [f"text_space.{setting}" for setting in TINY_BART]
     return [*(TINY[1:] if learned and "preflight=" in text else TINY), *data, *own]

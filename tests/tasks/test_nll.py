@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from diffusion_text.composition import compose_training
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.diffusion.bound import mean_per
 from diffusion_text.diffusion.losses import CrossEntropyLoss, MSELoss, UniformWeighting
@@ -12,7 +13,7 @@ from diffusion_text.diffusion.schedules import SqrtSchedule
 from diffusion_text.diffusion.time_sampling import UniformTimes
 from diffusion_text.errors import UserError
 from diffusion_text.models.diffusion_lm import DiffusionLM
-from diffusion_text.tasks.nll import NLL
+from diffusion_text.tasks.nll import NLL, check_bound
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding
 
 VOCABULARY, DIM = 40, 8
@@ -192,3 +193,43 @@ def test_self_conditioning_reads_the_estimate_without_it(make_model):
     assert [estimate is None for estimate in network.shown] == [True, False] * 4
     bound(make_model(LogitsPrediction, once := Network()), draws=3)
     assert once.shown == [None] * 4
+
+
+# ---- against a source of known entropy
+
+
+def test_a_bound_below_the_sources_entropy_is_found_out():
+    tokens = torch.full((400,), 10)
+    exact = (20 + torch.randn(400, dtype=torch.float64)).tolist()
+    true = torch.tensor(exact, dtype=torch.float64)
+    assert check_bound(true + 0.5 + torch.randn(400), exact, tokens).value == pytest.approx(2, abs=0.1)
+    with pytest.raises(UserError, match=r"the bound lies 0\.0\d\d ± 0\.0\d\d nats a token below the entropy of the"):
+        check_bound(true - 0.5 + torch.randn(400), exact, tokens)
+
+
+# ---- against information
+
+
+@pytest.mark.parametrize("std", [0.0, 0.3])
+def test_the_bound_is_unigram_entropy_less_information(composed, small_lm, saved, sampled, tmp_path, std):
+    """Whatever the network says: nothing beyond the posterior, or something wrong, which loses information."""
+    checkpoint = saved(compose_training(composed(*small_lm, "prediction=logits", f"run_dir={tmp_path}")))
+    cache = next(setting for setting in small_lm if setting.startswith("cache_dir"))
+    _, session = sampled(checkpoint, cache, "task=nll", "num_samples=24", "seed=1")
+    model = session.model
+    assert isinstance(model, DiffusionLM)
+    with torch.no_grad():
+        model.denoiser.leave.weight.normal_(std=std)
+    tokens, mask = session.texts("test")
+    figures = []
+    for seed in range(8):  # one draw in each bin is little
+        generator = torch.Generator().manual_seed(seed)
+        model.inform("test", {"tokens": tokens, "mask": mask}, generator)
+        terms = NLL(draws=8).terms(model, tokens, mask, 1e-3, generator)
+        figures.append(sum(terms.values()))
+    information = model.metrics["test_information"].compute()
+    bound = mean_per(torch.stack(figures).mean(0), mask.sum(1))
+    unigram = mean_per((-model.token_shares.log()[tokens] * mask).sum(1), mask.sum(1))
+    error = (information["information_error"] ** 2 + bound.standard_error**2 + unigram.standard_error**2) ** 0.5
+    assert abs(unigram.value - bound.value - information["information"]) < 4 * error
+    assert (information["information"] < -0.05) == (std > 0)
