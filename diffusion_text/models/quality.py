@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from diffusion_text.data.base import pad
+from diffusion_text.metrics.frontier import TextScores
 from diffusion_text.metrics.ngrams import Text
-from diffusion_text.metrics.text_quality import QualityReference, TextQuality
+from diffusion_text.metrics.text_quality import QualityReference, TextQuality, entropy
 from diffusion_text.models.tokenizers import written
 from diffusion_text.shapes import Tokens
 
@@ -46,6 +47,14 @@ class Judge:
         metric.sync_on_compute = False  # one process judges for all
         metric.update(tokens.cpu(), ~torch.isin(tokens.cpu(), self.special))
         return Quality({name: float(value) for name, value in metric.compute().items()}, metric.most_frequent())
+
+    def scores(self, tokens: Tokens) -> TextScores:
+        """The judge's nats, the number of tokens, and the entropy of each of these texts."""
+        texts = [text[~np.isin(text, self.special)] for text in tokens.cpu().numpy()]
+        lengths = np.array([len(text) for text in texts])
+        judged = -self.reference.judge.log_probabilities(texts)
+        nats = np.array([part.sum() for part in np.split(judged, lengths.cumsum()[:-1])])
+        return TextScores(nats, lengths, np.array([entropy(text) if len(text) else np.nan for text in texts]))
 
     def real(self, split: str, count: int) -> Tokens:
         """`count` real texts, or as many as there are, from all over a split."""

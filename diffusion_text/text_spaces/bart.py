@@ -80,6 +80,12 @@ class BartSpace(TextSpace):
         """Greedy decoding, of as many tokens as x_0 stands for at most."""
         return self._generate(x_0, mask, limit).sequences[:, 1:]
 
+    def draw(self, x_0, mask, temperature, generator):
+        with torch.random.fork_rng():
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            options = {"do_sample": True, "temperature": float(temperature), "top_k": 0}
+            return self._generate(x_0, mask, None, **options).sequences[:, 1:]
+
     def decode_with_confidence(self, x_0, mask):
         generated = self._generate(x_0, mask, None, output_logits=True)
         tokens = generated.sequences[:, 1:]

@@ -118,19 +118,20 @@ class BartAutoencoder(nn.Module):
         return self.bart(**self._read(z, mask), labels=tokens.masked_fill(~token_mask, -100))
 
     def generate(self, z: Latents, mask: Mask, limit: int | None = None, **options):
-        """Greedy decoding of latents, of as many tokens as they stand for at most, or of the first `limit`."""
+        """Decoding of latents, greedy unless `options` say otherwise, of as many tokens as they stand for at most, or
+        of the first `limit`.
+        """
         from transformers import GenerationConfig
 
         config = GenerationConfig(
             max_new_tokens=min(z.shape[1] * self.compression, self.max_length, limit or self.max_length),
             num_beams=1,
-            do_sample=False,
             bos_token_id=self.tokenizer.bos_token_id,
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
             decoder_start_token_id=self.bart.config.decoder_start_token_id,
             return_dict_in_generate=True,
-            **options,
+            **{"do_sample": False} | options,
         )
         return self.bart.generate(  # type: ignore[misc]  # transformers 5 annotates self by a protocol that BART misses
             **self._read(z, mask), generation_config=config

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from diffusion_text.errors import UserError
 from diffusion_text.shapes import Latents, Mask, Tokens
 
 if TYPE_CHECKING:
@@ -75,11 +74,11 @@ class TextSpace(nn.Module, ABC):
         """The nearest x_0 that is a text, where the space has such a thing; otherwise x_0 itself."""
         return x_0
 
+    @abstractmethod
     def draw(
         self, x_0: Latents, mask: Mask, temperature: float, generator: torch.Generator
     ) -> Int[Tensor, "batch decoded"]:
-        """As `decode`, drawn from the distribution over tokens at a `temperature`, where the space has one."""
-        raise UserError("temperature= needs a distribution over tokens: only a run of model=diffusion_lm has one")
+        """As `decode`, drawn from the distribution over tokens, sharper at a `temperature` below 1."""
 
     def to_text(self, tokens: Tokens | list[list[int]]) -> list[str]:
         """Readable text of token ids."""

@@ -138,7 +138,6 @@ class EmbeddingSpace(TextSpace):
         return self.padded(tokens, mask), probabilities
 
     def draw(self, x_0, mask, temperature, generator):
-        """Tokens drawn from the rounding's distribution, sharper at a `temperature` below 1."""
         probabilities = (self.logits(x_0) / temperature).softmax(-1)
         drawn = torch.multinomial(probabilities.flatten(0, 1).cpu(), 1, generator=generator)
         return self.padded(drawn.view(mask.shape).to(mask.device), mask)

@@ -183,7 +183,7 @@ def smaller(program, *arguments):
     if program == "-m" or "--cfg" in text:
         return []
     if program == "sample.py":
-        return ["num_samples=2", "sampler.num_steps=2"]
+        return ["num_samples=2", "sampler.num_steps=2", *(["task.nfe=[2]"] if "frontier" in text else [])]
     if "resume=" in text:
         return ["trainer.max_steps=4"]
     data = [] if "data=" in text and "python_docs" not in text else ["data=text_files"]

@@ -76,10 +76,17 @@ def test_a_bart_takes_no_parts_of_a_text(session):
         with_blanks(session(), "a _")
 
 
-def test_a_bart_has_no_temperature(sampled, checkpoint):
-    task, session = sampled(checkpoint(), "temperature=0.5")
-    with pytest.raises(UserError, match="temperature"):
-        task(session)
+def test_a_barts_decoder_draws_at_a_temperature_and_leaves_the_random_state_alone(sampled, checkpoint):
+    def drawn(*overrides):
+        return sampled(checkpoint(), "num_samples=4", "length=12", "sampler.num_steps=2", *overrides)[1].sample().tokens
+
+    greedy, hot, again = drawn(), drawn("temperature=100"), drawn("temperature=100")
+    assert torch.equal(hot, again)
+    assert hot.unique().numel() > 2 * greedy.unique().numel()
+    _, session = sampled(checkpoint(), "num_samples=2", "length=12", "sampler.num_steps=2", "temperature=1.0")
+    state = torch.get_rng_state()
+    session.sample()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_samples_do_not_depend_on_temperature_zero_and_differ_at_a_high_one(asked):

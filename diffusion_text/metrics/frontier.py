@@ -1,0 +1,58 @@
+"""Quality against variety: a curve of samples at several settings, read off at real text's entropy.
+
+Sharper samples please any judge, and say less. So a judge's figure is compared where the texts have one entropy:
+
+(1) quality(H) = judge NLL on the line between the two settings whose entropies of each text enclose H
+(2) standard error over texts: of (1) with texts drawn anew with replacement, the same ones at every setting  Efron 1979
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from diffusion_text.diffusion.bound import Mean
+
+REPETITIONS = 200
+
+
+class TextScores(NamedTuple):
+    """What a judge and a count make of each text: its nats, its tokens, its entropy in nats."""
+
+    nats: Float[np.ndarray, "texts"]
+    tokens: Int[np.ndarray, "texts"]
+    entropies: Float[np.ndarray, "texts"]
+
+    def of(self, chosen: Int[np.ndarray, "drawn"]) -> "TextScores":
+        """The same of some of the texts, or of some several times."""
+        return TextScores(*(each[chosen % len(each)] for each in self))
+
+    @property
+    def judge_nll(self) -> float:
+        """Nats a token."""
+        return float(self.nats.sum() / self.tokens.sum())
+
+    @property
+    def entropy(self) -> float:
+        """Mean over texts."""
+        return float(np.nanmean(self.entropies))
+
+
+def at_entropy(curve: Sequence[TextScores], entropy: float) -> Mean | None:
+    """Equations (1) and (2); None where the curve does not reach this entropy."""
+    value = interpolated(curve, entropy)
+    if np.isnan(value):
+        return None
+    chance = np.random.default_rng(0)
+    size = len(curve[0].nats)
+    drawn = [chance.integers(size, size=size) for _ in range(REPETITIONS)]
+    again = [interpolated([scores.of(chosen) for scores in curve], entropy) for chosen in drawn]
+    return Mean(value, float(np.nanstd(again)))
+
+
+def interpolated(curve: Sequence[TextScores], entropy: float) -> float:
+    """Equation (1); NaN outside the curve."""
+    points = sorted((scores.entropy, scores.judge_nll) for scores in curve)
+    entropies, judged = zip(*points, strict=True)
+    return float(np.interp(entropy, entropies, judged, left=np.nan, right=np.nan))

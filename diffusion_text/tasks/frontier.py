@@ -1,0 +1,163 @@
+"""The frontier of quality and variety, and a run's sample quality: judge NLL at real text's entropy."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from diffusion_text.data.base import SPLITS
+from diffusion_text.diffusion.bound import Mean
+from diffusion_text.diffusion.predictions import LogitsPrediction
+from diffusion_text.diffusion.samplers import DDIMSampler
+from diffusion_text.metrics.frontier import TextScores, at_entropy
+from diffusion_text.models.quality import Judge
+from diffusion_text.tasks.session import Session
+from diffusion_text.tracking.charts import for_page, line_chart
+from diffusion_text.tracking.pages import render
+from diffusion_text.tracking.terminal import console
+
+
+class Point(NamedTuple):
+    """Samples at one value of a knob that trades quality for variety, all else as the run has it."""
+
+    nfe: int
+    knob: str
+    value: float
+    scores: TextScores
+    figures: dict[str, float]
+
+
+class Frontier:
+    """Sample `num_samples` texts at each number of network evaluations `nfe` and each value of each knob: score
+    temperature (with prediction=logits), temperature of the rounding, churn (DDIM's η, from deterministic to DDPM's
+    noise). Real texts of `split` are the point to reach.
+    """
+
+    def __init__(
+        self,
+        nfe: Sequence[int] = (16, 64),
+        score_temperatures: Sequence[float] = (1.0, 0.85, 0.7, 0.5),
+        temperatures: Sequence[float] = (0.0, 0.5, 1.0),
+        churn: Sequence[float] = (0.0, 0.5, 1.0),
+        split: str = "test",
+    ):
+        if split not in SPLITS:
+            raise ValueError(f"task.split must be one of {', '.join(SPLITS)}, not {split}")
+        if min(nfe, default=0) < 1:
+            raise ValueError(f"task.nfe are numbers of network evaluations, at least 1, not {list(nfe)}")
+        if min(score_temperatures, default=1) <= 0 or min(temperatures, default=0) < 0:
+            raise ValueError("task.score_temperatures must be above 0, and task.temperatures at least 0")
+        if any(not 0 <= eta <= 1 for eta in churn):
+            raise ValueError(f"task.churn lies in [0, 1], not {list(churn)}")
+        self.nfe, self.split = nfe, split
+        self.knobs = {
+            "score temperature": score_temperatures, "rounding temperature": temperatures, "churn": churn,
+        }  # fmt: skip
+
+    def __call__(self, session: Session) -> None:
+        tokenizer = session.model.text_space.tokenizer
+        judge = Judge(session.corpus.tokens(tokenizer), tokenizer)
+        real = judge.scores(judge.real(self.split, session.num_samples))
+        points = list(self.measure(session, judge))
+        qualities = self.qualities(points, real)
+        self.show(session, points, real, qualities)
+        print(self.write(session, points, real, qualities))
+
+    def measure(self, session: Session, judge: Judge) -> Iterator[Point]:
+        """Sample at every setting."""
+        for nfe in self.nfe:
+            for knob, values in self.knobs.items():
+                if knob == "score temperature" and not isinstance(session.model.prediction, LogitsPrediction):
+                    continue
+                for value in map(float, values):
+                    tokens = self.turned(session, nfe, knob, value).sample().tokens
+                    yield Point(nfe, knob, value, judge.scores(tokens), judge(tokens).figures)
+
+    def turned(self, session: Session, nfe: int, knob: str, value: float) -> Session:
+        """The session with one knob at a value."""
+        sampler = copy.copy(session.sampler)
+        if knob == "churn":
+            sampler = DDIMSampler(clip=sampler.clip, spacing=sampler.spacing, snap=sampler.snap, eta=value)
+            sampler.score_temperature = session.sampler.score_temperature
+        sampler.num_steps = nfe
+        if knob == "score temperature":
+            sampler.score_temperature = value
+        return replace(
+            session, sampler=sampler, temperature=value if knob == "rounding temperature" else session.temperature
+        )
+
+    def qualities(self, points: list[Point], real: TextScores) -> dict[int, tuple[str, Mean] | None]:
+        """For each NFE the lowest judge NLL at real text's entropy, and by which knob; None where none reaches it."""
+        best: dict[int, tuple[str, Mean] | None] = dict.fromkeys(self.nfe)
+        for nfe, knob in dict.fromkeys((point.nfe, point.knob) for point in points):
+            curve = [point.scores for point in points if (point.nfe, point.knob) == (nfe, knob)]
+            found, so_far = at_entropy(curve, real.entropy), best[nfe]
+            if found is not None and (so_far is None or found.value < so_far[1].value):
+                best[nfe] = knob, found
+        return best
+
+    def show(
+        self, session: Session, points: list[Point], real: TextScores, qualities: dict[int, tuple[str, Mean] | None]
+    ) -> None:
+        """Print the table, and the sample quality at each NFE."""
+        table = Table(title=f"{session.num_samples} texts a setting", title_justify="left")
+        for column in ("NFE", "knob", "value", "judge NLL", "entropy of each", "of all", "unique"):
+            table.add_column(column, justify="left" if column == "knob" else "right")
+        for point in points:
+            figures = (point.scores.judge_nll, point.scores.entropy, point.figures["entropy"])
+            cells = (*(f"{number:.3f}" for number in figures), f"{point.figures['unique_texts']:.2f}")
+            table.add_row(str(point.nfe), point.knob, f"{point.value:g}", *cells)
+        table.add_row("", "real text", "", f"{real.judge_nll:.3f}", f"{real.entropy:.3f}", "", "")
+        out = console()
+        out.print(table)
+        for sentence in sentences(qualities, real):
+            out.print(sentence, highlight=False, markup=False)
+
+    def write(
+        self, session: Session, points: list[Point], real: TextScores, qualities: dict[int, tuple[str, Mean] | None]
+    ) -> Path:
+        """All figures as .json, and a page with the chart."""
+        rows = [
+            {"nfe": p.nfe, "knob": p.knob, "value": p.value, "judge_nll": p.scores.judge_nll} | p.figures
+            for p in points
+        ]
+        told: list[dict[str, Any]] = [
+            {"nfe": nfe, "knob": found[0], "judge_nll": found[1].value, "standard_error": found[1].standard_error}
+            for nfe, found in qualities.items()
+            if found
+        ]
+        facts = {"real": {"judge_nll": real.judge_nll, "text_entropy": real.entropy}, "seed": session.seed}
+        path = session.file("frontier", ".json")
+        written = {"at_real_entropy": told, **facts, "num_samples": session.num_samples, "points": rows}
+        path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        lines = {
+            f"{knob}, NFE {nfe}": sorted(
+                (p.scores.entropy, p.scores.judge_nll) for p in points if (p.nfe, p.knob) == (nfe, knob)
+            )
+            for nfe, knob in dict.fromkeys((point.nfe, point.knob) for point in points)
+        }
+        lines["real text"] = [(real.entropy, real.judge_nll)]
+        chart = for_page(line_chart(lines, "entropy of each text, nats", "judge NLL, nats a token: lower is better"))
+        page = render(
+            "frontier.html", {"frontier": chart}, name=session.run.directory.resolve().name,
+            sentences=sentences(qualities, real), rows=rows,
+        )  # fmt: skip
+        path.with_suffix(".html").write_text(page, encoding="utf-8")
+        return path.with_suffix(".html")
+
+
+def sentences(qualities: dict[int, tuple[str, Mean] | None], real: TextScores) -> list[str]:
+    """The sample quality at each NFE, beside real text's own judge NLL."""
+    goal = f"real text's entropy of {real.entropy:.2f} (real text {real.judge_nll:.2f})"
+    return [
+        f"NFE {nfe}: judge NLL {found[1].value:.3f} ± {found[1].standard_error:.3f} at {goal}, by {found[0]}."
+        if found
+        else f"NFE {nfe}: no setting reaches {goal}."
+        for nfe, found in qualities.items()
+    ]

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+
+from diffusion_text.diffusion.bound import Mean
+from diffusion_text.metrics.frontier import TextScores
+from diffusion_text.tasks.frontier import Frontier, Point, sentences
+
+
+@pytest.fixture
+def asked(sampled, lm_checkpoint, local):
+    """A function from overrides of sample.py to its task and session."""
+    cache = next(setting for setting in local if setting.startswith("cache_dir"))
+    return lambda *overrides: sampled(lm_checkpoint, cache, "task=frontier", *overrides)
+
+
+def point(nfe, knob, judge_nll, entropy):
+    import numpy as np
+
+    return Point(nfe, knob, 1.0, TextScores(np.array([judge_nll * 8]), np.array([8]), np.array([entropy])), {})
+
+
+def test_the_best_knob_at_real_texts_entropy_counts():
+    points = [point(4, "churn", 3.0, 2.0), point(4, "churn", 5.0, 4.0)]
+    points += [point(4, "score temperature", 2.0, 2.0), point(4, "score temperature", 4.0, 4.0)]
+    points += [point(8, "churn", 1.0, 1.0), point(8, "churn", 1.5, 1.5)]
+    real = TextScores(*point(0, "", 1.7, 3.0).scores)
+    found = Frontier(nfe=[4, 8]).qualities(points, real)
+    assert found[4] == ("score temperature", Mean(3.0, 0.0))
+    assert found[8] is None
+    said = sentences(found, real)
+    assert said[0].startswith("NFE 4: judge NLL 3.000 ± 0.000 at real text's entropy of 3.00 (real text 1.70)")
+    assert said[1].startswith("NFE 8: no setting reaches real text's entropy")
+
+
+def test_every_setting_is_sampled_shown_and_written(asked, capsys):
+    task, session = asked("task.nfe=[2,3]", "task.churn=[0,1]", "num_samples=4")
+    task(session)
+    shown = capsys.readouterr().out
+    [file] = session.run.samples.glob("frontier*.json")
+    written = json.loads(file.read_text(encoding="utf-8"))
+    assert {(row["nfe"], row["knob"]) for row in written["points"]} == {
+        (nfe, knob) for nfe in (2, 3) for knob in ("rounding temperature", "churn")
+    }, "score temperature needs prediction=logits"
+    assert len(written["points"]) == 2 * (3 + 2)
+    assert all({"judge_nll", "text_entropy", "unique_texts"} <= set(row) for row in written["points"])
+    assert shown.count("NFE 2: ") == shown.count("NFE 3: ") == 1
+    page = file.with_suffix(".html").read_text(encoding="utf-8")
+    assert 'data-chart="frontier"' in page
+    assert "real text" in page
+
+
+def test_a_knob_turns_one_thing(asked):
+    _, session = asked("sampler=ddpm", "sampler.num_steps=7")
+    frontier = Frontier()
+    churned = frontier.turned(session, 5, "churn", 0.5).sampler
+    assert (churned.num_steps, churned.eta, churned.spacing) == (5, 0.5, session.sampler.spacing)
+    warmer = frontier.turned(session, 5, "rounding temperature", 0.7)
+    assert (warmer.temperature, type(warmer.sampler), warmer.sampler.num_steps) == (0.7, type(session.sampler), 5)
+    sharper = frontier.turned(session, 5, "score temperature", 0.7)
+    assert (sharper.sampler.score_temperature, sharper.temperature) == (0.7, 0.0)
+    assert session.sampler.num_steps == 7
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"nfe": [0]}, "task.nfe"),
+        ({"churn": [2]}, "task.churn"),
+        ({"score_temperatures": [0]}, "task.score_temperatures"),
+        ({"split": "tst"}, "task.split"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        Frontier(**wrong)
