@@ -26,16 +26,12 @@ def mean_over_real(values: Latents, mask: Mask) -> PerText:
     return values.masked_fill(~real, 0).sum((1, 2)) / (real.sum((1, 2)).clamp(min=1) * values.shape[-1])
 
 
-def cosine_similarity(predicted: Latents, true: Latents, mask: Mask) -> PerText:
-    """Cosine of the angle between two latents, each text taken as one vector of its real tokens' elements."""
+def cosine_and_magnitude(predicted: Latents, true: Latents, mask: Mask) -> tuple[PerText, PerText]:
+    """Cosine of the angle between two latents, and ‖predicted‖ / ‖true‖; each text one vector of its real tokens."""
     predicted, true = (x.float().masked_fill(~mask.unsqueeze(-1), 0).flatten(1) for x in (predicted, true))
-    return F.cosine_similarity(predicted, true, dim=1)
-
-
-def magnitude_ratio(predicted: Latents, true: Latents, mask: Mask) -> PerText:
-    """‖predicted‖ / ‖true‖ over each text's real tokens."""
-    predicted, true = (x.float().masked_fill(~mask.unsqueeze(-1), 0).flatten(1) for x in (predicted, true))
-    return predicted.norm(dim=1) / true.norm(dim=1).clamp(min=1e-12)
+    length, true_length = predicted.norm(dim=1), true.norm(dim=1)
+    cosine = (predicted * true).sum(1) / (length * true_length).clamp(min=1e-8)
+    return cosine, length / true_length.clamp(min=1e-12)
 
 
 class Loss(ABC):
@@ -80,8 +76,8 @@ class CosineMagnitudeLoss(Loss):
         self.magnitude_weight = magnitude_weight
 
     def __call__(self, output, target, mask):
-        length_error = (1 - magnitude_ratio(output, target, mask)).abs()
-        return 1 - cosine_similarity(output, target, mask) + self.magnitude_weight * length_error
+        cosine, ratio = cosine_and_magnitude(output, target, mask)
+        return 1 - cosine + self.magnitude_weight * (1 - ratio).abs()
 
 
 class CrossEntropyLoss(Loss):

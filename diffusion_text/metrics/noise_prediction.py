@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from diffusion_text.diffusion.losses import cosine_similarity, magnitude_ratio
+from diffusion_text.diffusion.losses import cosine_and_magnitude
 from diffusion_text.figures import UNDER_SCHEDULE, Figure
 from diffusion_text.shapes import Latents, Mask, Times
 
@@ -37,8 +37,7 @@ class NoisePrediction(Metric):
     def update(self, noise_hat: Latents, noise: Latents, x_0_hat: Latents, x_0: Latents, t: Times, mask: Mask) -> None:
         """Add texts with their predicted and true noise and x_0."""
         bins = (t * NUM_BINS).long().clamp(0, NUM_BINS - 1)
-        pairs = ((noise_hat, noise), (x_0_hat, x_0))
-        values = [compare(*pair, mask) for pair in pairs for compare in (cosine_similarity, magnitude_ratio)]
+        values = (*cosine_and_magnitude(noise_hat, noise, mask), *cosine_and_magnitude(x_0_hat, x_0, mask))
         self.sums.index_add_(1, bins, torch.stack(values))
         self.counts.index_add_(0, bins, torch.ones_like(t))
 

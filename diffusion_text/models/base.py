@@ -63,7 +63,13 @@ class Trained(LightningModule, ABC):
 
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
         """All randomness of a step follows from (seed, step, rank): a resumed run continues as if never stopped."""
-        torch.manual_seed(self.seed + 1_000_003 * (self.global_step + 1) + 7_919 * self.global_rank)
+        seed = self.seed + 1_000_003 * (self.global_step + 1) + 7_919 * self.global_rank
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(
+                seed
+            )  # torch.manual_seed asks for every kind of device: half a millisecond
+        else:
+            torch.manual_seed(seed)
 
     @property
     def is_logged(self) -> bool:
