@@ -16,8 +16,9 @@ from rows import call
 
 SETTINGS = [
     "experiment=small_lm", "data=text_files", "trainer=cpu", "data.length=16", "trainer.max_steps=600",
-    "trainer.val_check_interval=600", "preflight=off", "sampler.num_steps=4", "num_samples=1", "report.quality=0",
-    "report.garbled=0", "report.trace_steps=0", "callbacks.collapse.every_n_steps=1000",
+    "trainer.val_check_interval=600", "preflight=off", "sampler.num_steps=4", "num_samples=1",
+    "report.quality=0", "report.frontier=0", "report.garbled=0", "report.trace_steps=0",
+    "callbacks.collapse.every_n_steps=1000",
 ]  # fmt: skip
 JOBS = "seed=range(8)"
 IN_PARALLEL = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

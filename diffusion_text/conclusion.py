@@ -15,6 +15,7 @@ from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.progress import progress_bar
+from diffusion_text.tasks.frontier import Frontier, sentences
 from diffusion_text.tasks.garble import Garble
 from diffusion_text.tasks.generate import write_samples
 from diffusion_text.tasks.quality import SampleQuality
@@ -56,7 +57,7 @@ def conclude(training: Training, seconds: float) -> None:
         save_noise_prediction(run.plot, figures)
     else:
         figures = conclude_autoencoder(training, model, logged)
-    declared = model.FIGURES | TextQuality.FIGURES | Garble.FIGURES
+    declared = model.FIGURES | TextQuality.FIGURES | Frontier.FIGURES | Garble.FIGURES
     names = [name for name, _ in flat(figures | facts) if not name.rpartition("/")[2].isdigit()]
     facts["figures"] = typed(names, declared, ruler(training))
     run.metrics.write_text(json.dumps(figures | facts, indent=2) + "\n", encoding="utf-8")
@@ -108,8 +109,10 @@ def conclude_diffusion(
     return figures | look_closely(session, **training.report), session.read(samples) if samples else []
 
 
-def look_closely(session: Session, quality: int, garbled: int, trace_steps: int) -> dict[str, Any]:
-    """Judge `quality` samples, restore `garbled` texts, trace one text in `trace_steps` steps; the figures of it."""
+def look_closely(session: Session, quality: int, frontier: int, garbled: int, trace_steps: int) -> dict[str, Any]:
+    """Judge `quality` samples, and `frontier` at each setting that trades quality for variety, restore `garbled` texts,
+    trace one text in `trace_steps` steps; the figures of it.
+    """
     figures: dict[str, Any] = {}
     if quality:
         task, many = SampleQuality(), replace(session, num_samples=quality)
@@ -118,6 +121,13 @@ def look_closely(session: Session, quality: int, garbled: int, trace_steps: int)
         beside = {name.replace("real text", "real"): column for name, column in columns.items() if name != "samples"}
         figures["quality"] = columns["samples"] | beside
         figures["quality_verdict"] = quality_verdict(columns)
+    if frontier:
+        drawing, many = Frontier(nfe=[session.sampler.nfe]), replace(session, num_samples=frontier)
+        measured = drawing.measure(many)
+        drawing.write(many, measured)
+        figures["sample_quality_verdict"] = sentences(measured)[0]
+        if found := measured.qualities[session.sampler.nfe]:
+            figures |= {"sample_quality": found[1].value, "sample_quality_error": found[1].standard_error}
     if garbled:
         garble, some = Garble(), replace(session, num_samples=garbled)
         restored = garble.measure(some)

@@ -24,7 +24,7 @@ from omegaconf import open_dict
 from diffusion_text.composition import Training, compose_training
 from diffusion_text.diagnostics.preflight import ACROSS, readable_share
 from diffusion_text.diagnostics.references import do_nothing, rank_bound
-from diffusion_text.diffusion.losses import cosine_similarity, magnitude_ratio
+from diffusion_text.diffusion.losses import cosine_and_magnitude
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.entry import CONF
 from diffusion_text.tracking.titles import PREDICTORS as TITLES
@@ -174,8 +174,9 @@ def bound_curve(dim: int = 768) -> alt.LayerChart:
     measured = []
     for rank in (16, 64, 128, 256, 384, 512, 640, 768):
         projected = noise @ basis[:, :rank] @ basis[:, :rank].T
-        for name, figure in (("cosine similarity", cosine_similarity), ("magnitude ratio", magnitude_ratio)):
-            measured.append({"c": rank, "best": float(figure(projected, noise, mask).mean()), "measured": name})
+        figures = cosine_and_magnitude(projected, noise, mask)
+        for name, figure in zip(("cosine similarity", "magnitude ratio"), figures, strict=True):
+            measured.append({"c": rank, "best": float(figure.mean()), "measured": name})
     formula = [{"c": c, "best": rank_bound(c, dim), "measured": "√(c/d)"} for c in range(1, dim + 1, 4)]
     x, y = alt.X("c:Q", title=f"c, width of the output; d = {dim}"), alt.Y("best:Q", title="at most")
     channels = {"x": x, "y": y, "color": "measured:N"}
@@ -200,7 +201,7 @@ def references(training: Training) -> alt.FacetChart:
         for name, predictor in (("do_nothing", do_nothing), ("linear", model.linear)):
             estimate = predictor(noisy.x_t, noisy.alpha, noisy.sigma)
             for of, ours, true in (("noise", estimate.noise, noisy.noise), ("x_0", estimate.x_0, x_0)):
-                cosine = float(cosine_similarity(ours, true, mask).mean())
+                cosine = float(cosine_and_magnitude(ours, true, mask)[0].mean())
                 rows.append({"predictor": TITLES[name], "of": f"of {of}", "t": float(t), "cosine": cosine})
     y = alt.Y("cosine:Q", title="cosine similarity", scale=alt.Scale(domain=[0, 1]))
     return lines(rows, x="t:Q", y=y, color="predictor:N").facet(column=alt.Column("of:N", title=None))

@@ -259,8 +259,8 @@ def checkpoint(untrained, tmp_path):
 
 SHORT = [
     "trainer=cpu", "trainer.max_steps=6", "trainer.val_check_interval=3", "trainer.log_every_n_steps=1",
-    "sampler.num_steps=4", "preflight=warn", "num_samples=2", "report.quality=8", "report.garbled=3",
-    "report.trace_steps=4",
+    "sampler.num_steps=4", "preflight=warn", "num_samples=2", "report.quality=8", "report.frontier=3",
+    "report.garbled=3", "report.trace_steps=4",
 ]  # fmt: skip
 
 

@@ -219,7 +219,7 @@ def test_the_final_figures_are_those_of_the_best_validation(run):
 def test_samples_at_validation_and_at_the_end(run):
     assert {file.name for file in run.samples.iterdir()} == {
         "validation.jsonl", "ddim-4-seed-0.txt", "ddim-4-seed-0.jsonl", "quality.json", "garble.jsonl", "trace.jsonl",
-        "trace.html",
+        "trace.html", "frontier.json", "frontier.html",
     }  # fmt: skip
     final = lines(run.samples / "ddim-4-seed-0.jsonl")
     assert len(final) == 5

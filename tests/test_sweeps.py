@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 PRESETS = [file.stem for file in sorted((ROOT / "conf" / "sweep").glob("*.yaml"))]
 TINY = [
     "trainer=cpu", "trainer.max_steps=1", "trainer.val_check_interval=1", "preflight=off",
-    "sampler.num_steps=1", "num_samples=0", "report.quality=0", "report.garbled=0", "report.trace_steps=0",
+    "sampler.num_steps=1", "num_samples=0", "report.quality=0", "report.frontier=0", "report.garbled=0",
+    "report.trace_steps=0",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from rich.table import Table
 
@@ -15,10 +15,10 @@ from diffusion_text.data.base import SPLITS
 from diffusion_text.diffusion.bound import Mean
 from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import DDIMSampler
+from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.frontier import TextScores, at_entropy
-from diffusion_text.models.quality import Judge
 from diffusion_text.tasks.session import Session
-from diffusion_text.tracking.charts import for_page, line_chart
+from diffusion_text.tracking.charts import for_page, frontier
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.terminal import console
 
@@ -33,11 +33,26 @@ class Point(NamedTuple):
     figures: dict[str, float]
 
 
+class Measured(NamedTuple):
+    """Samples at every setting, real texts, and for each NFE the lowest judge NLL at real text's entropy with the knob
+    that reached it; None where none does.
+    """
+
+    points: list[Point]
+    real: TextScores
+    qualities: dict[int, tuple[str, Mean] | None]
+
+
 class Frontier:
     """Sample `num_samples` texts at each number of network evaluations `nfe` and each value of each knob: score
     temperature (with prediction=logits), temperature of the rounding, churn (DDIM's η, from deterministic to DDPM's
     noise). Real texts of `split` are the point to reach.
     """
+
+    FIGURES: ClassVar = {
+        "sample_quality": Figure("estimate", "nats a token at real text's entropy", SAMPLES, "lower"),
+        "sample_quality_error": Figure("estimate", "nats a token", SAMPLES),
+    }
 
     def __init__(
         self,
@@ -61,23 +76,26 @@ class Frontier:
         }  # fmt: skip
 
     def __call__(self, session: Session) -> None:
-        tokenizer = session.model.text_space.tokenizer
-        judge = Judge(session.corpus.tokens(tokenizer), tokenizer)
-        real = judge.scores(judge.real(self.split, session.num_samples))
-        points = list(self.measure(session, judge))
-        qualities = self.qualities(points, real)
-        self.show(session, points, real, qualities)
-        print(self.write(session, points, real, qualities))
+        measured = self.measure(session)
+        self.show(session, measured)
+        print(self.write(session, measured))
 
-    def measure(self, session: Session, judge: Judge) -> Iterator[Point]:
-        """Sample at every setting."""
+    def measure(self, session: Session) -> Measured:
+        """Sample at every setting, and read the quality off at real text's entropy."""
+        real = session.judge.scores(session.judge.real(self.split, session.num_samples))
+        points = list(self.points(session))
+        return Measured(points, real, self.qualities(points, real))
+
+    def points(self, session: Session) -> Iterator[Point]:
+        """Samples at every setting."""
         for nfe in self.nfe:
             for knob, values in self.knobs.items():
                 if knob == "score temperature" and not isinstance(session.model.prediction, LogitsPrediction):
                     continue
                 for value in map(float, values):
                     tokens = self.turned(session, nfe, knob, value).sample().tokens
-                    yield Point(nfe, knob, value, judge.scores(tokens), judge(tokens).figures)
+                    scores, found = session.judge.scores(tokens), session.judge(tokens)
+                    yield Point(nfe, knob, value, scores, found.figures)
 
     def turned(self, session: Session, nfe: int, knob: str, value: float) -> Session:
         """The session with one knob at a value."""
@@ -102,10 +120,9 @@ class Frontier:
                 best[nfe] = knob, found
         return best
 
-    def show(
-        self, session: Session, points: list[Point], real: TextScores, qualities: dict[int, tuple[str, Mean] | None]
-    ) -> None:
+    def show(self, session: Session, measured: Measured) -> None:
         """Print the table, and the sample quality at each NFE."""
+        points, real, _ = measured
         table = Table(title=f"{session.num_samples} texts a setting", title_justify="left")
         for column in ("NFE", "knob", "value", "judge NLL", "entropy of each", "of all", "unique"):
             table.add_column(column, justify="left" if column == "knob" else "right")
@@ -116,13 +133,12 @@ class Frontier:
         table.add_row("", "real text", "", f"{real.judge_nll:.3f}", f"{real.entropy:.3f}", "", "")
         out = console()
         out.print(table)
-        for sentence in sentences(qualities, real):
+        for sentence in sentences(measured):
             out.print(sentence, highlight=False, markup=False)
 
-    def write(
-        self, session: Session, points: list[Point], real: TextScores, qualities: dict[int, tuple[str, Mean] | None]
-    ) -> Path:
-        """All figures as .json, and a page with the chart."""
+    def write(self, session: Session, measured: Measured) -> Path:
+        """All figures as .json, and a page with the chart; returns the page."""
+        points, real, qualities = measured
         rows = [
             {"nfe": p.nfe, "knob": p.knob, "value": p.value, "judge_nll": p.scores.judge_nll} | p.figures
             for p in points
@@ -136,28 +152,21 @@ class Frontier:
         path = session.file("frontier", ".json")
         written = {"at_real_entropy": told, **facts, "num_samples": session.num_samples, "points": rows}
         path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
-        lines = {
-            f"{knob}, NFE {nfe}": sorted(
-                (p.scores.entropy, p.scores.judge_nll) for p in points if (p.nfe, p.knob) == (nfe, knob)
-            )
-            for nfe, knob in dict.fromkeys((point.nfe, point.knob) for point in points)
-        }
-        lines["real text"] = [(real.entropy, real.judge_nll)]
-        chart = for_page(line_chart(lines, "entropy of each text, nats", "judge NLL, nats a token: lower is better"))
-        page = render(
-            "frontier.html", {"frontier": chart}, name=session.run.directory.resolve().name,
-            sentences=sentences(qualities, real), rows=rows,
-        )  # fmt: skip
+        [chart] = frontier(written).values()
+        name = session.run.directory.resolve().name
+        charts = {"frontier": for_page(chart)}
+        page = render("frontier.html", charts, name=name, sentences=sentences(measured), rows=rows)
         path.with_suffix(".html").write_text(page, encoding="utf-8")
         return path.with_suffix(".html")
 
 
-def sentences(qualities: dict[int, tuple[str, Mean] | None], real: TextScores) -> list[str]:
+def sentences(measured: Measured) -> list[str]:
     """The sample quality at each NFE, beside real text's own judge NLL."""
+    real = measured.real
     goal = f"real text's entropy of {real.entropy:.2f} (real text {real.judge_nll:.2f})"
     return [
         f"NFE {nfe}: judge NLL {found[1].value:.3f} ± {found[1].standard_error:.3f} at {goal}, by {found[0]}."
         if found
         else f"NFE {nfe}: no setting reaches {goal}."
-        for nfe, found in qualities.items()
+        for nfe, found in measured.qualities.items()
     ]

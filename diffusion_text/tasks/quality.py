@@ -9,7 +9,6 @@ from rich.table import Table
 
 from diffusion_text.data.base import SPLITS
 from diffusion_text.metrics.language_model import LanguageModel, mauve
-from diffusion_text.models.quality import Judge
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.summary import Columns, quality_rows
 from diffusion_text.tracking.terminal import console
@@ -37,7 +36,7 @@ class SampleQuality:
         """Sample, and judge the samples beside the others."""
         space = session.model.text_space
         model = None if self.language_model is None else LanguageModel(self.language_model)
-        judge = Judge(session.corpus.tokens(space.tokenizer), space.tokenizer)
+        judge = session.judge
         samples = session.sample().tokens
         tokens = {
             "samples": samples,

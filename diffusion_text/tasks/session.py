@@ -14,6 +14,7 @@ import torch
 
 from diffusion_text.data.base import TextDataModule, pad
 from diffusion_text.diffusion.samplers import ReverseStep, Sampler
+from diffusion_text.models.quality import Judge
 from diffusion_text.models.text_diffusion import Given, Sampled, TextDiffusion
 from diffusion_text.progress import counted, counting
 from diffusion_text.runs import Run
@@ -35,6 +36,7 @@ class Session:
     temperature: float = 0.0
     batch_size: int = 64
     data: Callable[[], TextDataModule] | None = field(default=None, repr=False)
+    made: dict[str, Any] = field(default_factory=dict, repr=False)  # what sessions made from this one share
 
     def texts(self, split: str = "validation") -> tuple[Tokens, Mask]:
         """The user's text, or the first `num_samples` of a split, as tokens and mask."""
@@ -49,6 +51,14 @@ class Session:
         """The corpus that the model was trained on."""
         assert self.data is not None
         return self.data()
+
+    @property
+    def judge(self) -> Judge:
+        """The judge of texts in the model's corpus."""
+        if "judge" not in self.made:
+            tokenizer = self.model.text_space.tokenizer
+            self.made["judge"] = Judge(self.corpus.tokens(tokenizer), tokenizer)
+        return self.made["judge"]
 
     def sample(self, given: Given | None = None) -> Sampled:
         """Texts, unconditional or around what is given."""

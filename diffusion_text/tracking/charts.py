@@ -130,6 +130,22 @@ def save_noise_prediction(path: Path, figures: dict[str, Any]) -> None:
     save_picture(alt.concat(*charts, columns=2), path)
 
 
+def frontier(written: dict[str, Any]) -> dict[str, Any]:
+    """Judge NLL against entropy: a line for each knob and NFE, and real text's point; none where none was drawn."""
+    if not written:
+        return {}
+    rows, real = written["points"], written["real"]
+    lines = {
+        f"{knob}, NFE {nfe}": sorted(
+            (row["text_entropy"], row["judge_nll"]) for row in rows if (row["nfe"], row["knob"]) == (nfe, knob)
+        )
+        for nfe, knob in dict.fromkeys((row["nfe"], row["knob"]) for row in rows)
+    }
+    lines["real text"] = [(real["text_entropy"], real["judge_nll"])]
+    title = "judge NLL, nats a token: lower is better"
+    return {title: line_chart(lines, "entropy of each text, nats", title)}
+
+
 CURVES: dict[str, dict[str, dict[str, str]]] = {  # section: chart: {line: metric}
     "Training": {
         "loss": {"training": "train/loss", "validation": "val/loss", "without context": "val/without_context/loss"},

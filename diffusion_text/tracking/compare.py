@@ -33,6 +33,7 @@ DEFAULTS = {"metric": "val/information", "direction": "maximize", "out": "compar
 FIGURES = {
     "val/loss": "val/loss",
     "val/information": "information",
+    "sample_quality": "quality",
     "parameters": "parameters",
     "seconds": "minutes",
 }  # beside the one that is compared by, the most telling first

@@ -118,6 +118,11 @@ class Record:
         file = self.newest_file(pattern)
         return self._lines(file) if file else []
 
+    def newest_json(self, pattern: str) -> dict[str, Any]:
+        """The content of the newest file of samples that matches."""
+        file = self.newest_file(pattern)
+        return self._json(file, {}) if file else {}
+
     def newest_file(self, pattern: str) -> Path | None:
         """The newest file of samples that matches."""
         return max(self.run.samples.glob(pattern), key=lambda file: file.stat().st_mtime, default=None)

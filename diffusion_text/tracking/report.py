@@ -21,7 +21,8 @@ def write_report(record: Record) -> None:
         name_charts(section, draw(record.figures) if "model" in record.figures["val"] else {})
         for section, draw in (("by log SNR", charts.information), ("by t", charts.noise_prediction))
     )
-    drawn = {name: charts.for_page(chart) for _, name, chart in chain(by_snr, by_noise, *sections.values())}
+    frontier = name_charts("frontier", charts.frontier(record.newest_json("frontier*.json")))
+    drawn = {name: charts.for_page(chart) for _, name, chart in chain(by_snr, by_noise, frontier, *sections.values())}
     page = render(
         "report.html",
         charts=drawn,
@@ -32,6 +33,7 @@ def write_report(record: Record) -> None:
         autoencoder=autoencoder_rows(record.figures),
         by_snr=by_snr,
         by_noise=by_noise,
+        frontier=frontier,
         sections=sections,
         quality=quality(record.figures),
         samples=record.newest("*-seed-*.jsonl"),
@@ -51,7 +53,10 @@ def verdicts(figures: dict[str, Any]) -> list[str]:
     """What the run comes to, in sentences."""
     alarms = [f"Step {a['step']}, {a['name']}: {a['measured']}; {a['cause']}." for a in figures.get("alarms", [])]
     samples = [figures["samples"]["verdict"]] if "samples" in figures else []
-    about_model, about_text = ("information_verdict", "verdict", "loss_verdict"), ("quality_verdict",)
+    about_model, about_text = (
+        ("information_verdict", "verdict", "loss_verdict"),
+        ("sample_quality_verdict", "quality_verdict"),
+    )
     named = [[figures[name] for name in names if name in figures] for names in (about_model, about_text)]
     return named[0] + alarms + samples + named[1]
 

@@ -197,8 +197,9 @@ def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[s
         out.print(sentence, highlight=False, markup=False)
     if "samples" in figures:
         out.print(figures["samples"]["verdict"], highlight=False, markup=False)
-    if "quality_verdict" in figures:
-        out.print(figures["quality_verdict"], highlight=False, markup=False)
+    for name in ("sample_quality_verdict", "quality_verdict"):
+        if name in figures:
+            out.print(figures[name], highlight=False, markup=False)
     for text in texts:
         out.print("› " + " ".join(text.split()), highlight=False, markup=False)
 

@@ -17,7 +17,7 @@ from diffusion_text.tracking.records import Record
 from diffusion_text.training import train
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-BRIEF = ["trainer=cpu", "report.quality=0", "report.garbled=0", "report.trace_steps=0"]
+BRIEF = ["trainer=cpu", "report.quality=0", "report.frontier=0", "report.garbled=0", "report.trace_steps=0"]
 
 
 def load_benchmark():

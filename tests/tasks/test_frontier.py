@@ -4,7 +4,7 @@ import pytest
 
 from diffusion_text.diffusion.bound import Mean
 from diffusion_text.metrics.frontier import TextScores
-from diffusion_text.tasks.frontier import Frontier, Point, sentences
+from diffusion_text.tasks.frontier import Frontier, Measured, Point, sentences
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_the_best_knob_at_real_texts_entropy_counts():
     found = Frontier(nfe=[4, 8]).qualities(points, real)
     assert found[4] == ("score temperature", Mean(3.0, 0.0))
     assert found[8] is None
-    said = sentences(found, real)
+    said = sentences(Measured(points, real, found))
     assert said[0].startswith("NFE 4: judge NLL 3.000 ± 0.000 at real text's entropy of 3.00 (real text 1.70)")
     assert said[1].startswith("NFE 8: no setting reaches real text's entropy")
 

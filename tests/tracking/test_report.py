@@ -60,7 +60,14 @@ def test_what_a_run_of_each_route_shows(opened):
     shared = [
         "What differs from the defaults", "By signal-to-noise ratio", "By time, under this schedule", "Training",
     ]  # fmt: skip
-    rest = ["Preflight", "Text quality", "Samples", "Garbled and restored", "How a text comes out of noise"]
+    rest = [
+        "Preflight",
+        "Text quality",
+        "Quality against variety",
+        "Samples",
+        "Garbled and restored",
+        "How a text comes out of noise",
+    ]
     embedding = ["Text quality while training", "Embedding health"]
     speed = ["Speed and optimisation"]
     assert headings(opened("latent")) == [*shared, *speed, *rest]
