@@ -120,7 +120,8 @@ def readme_table(ended: dict[str, Outcome]) -> str:
     for name, signs in SIGNS.items():
         outcome = ended[f"failure/{name}"]
         told = outcome.checks | outcome.alarms
-        said = "; ".join(f"`{sign}` {told.get(sign, 'not seen')}" for sign in signs if sign) or outcome.said
+        said = "; ".join(f"`{sign}` {told.get(sign, 'not seen')}" for sign in signs if sign)
+        said = said or outcome.said.partition("objective.metric: ")[2].partition("; python -m")[0]
         body.append([f"`{name}`", purpose(f"failure/{name}"), said, purpose(f"fix/{name}")])
     return table(["`experiment=failure/…`", "what it does", "what it prints", "`experiment=fix/…`"], body)
 

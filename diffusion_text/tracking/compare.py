@@ -6,7 +6,7 @@ python -m diffusion_text.tracking.compare outputs metric=val/loss direction=mini
 
 metric=val/information     any final figure of a run's metrics.json, as it is logged
 direction=maximize         or minimize: which end of it is best
-out=comparison             writes comparison.csv and comparison.html
+out=comparison             writes comparison.csv, comparison.figures.csv (kind, unit and ruler of each figure) and .html
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def show(comparison: Comparison, title: str, table: Path, page: Path) -> None:
     written = html(comparison, title, table, page)
     try:
         table.write_text(comparison.csv(), encoding="utf-8")
+        table.with_suffix(".figures.csv").write_text(comparison.rulers(), encoding="utf-8")
         page.write_text(written, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {error.filename}: {error.strerror}; choose another out=NAME") from error
@@ -81,6 +82,7 @@ def print_table(comparison: Comparison) -> None:
         names.pop()
         table = rich_table(comparison, names)
     out.print(table)
+    out.print(comparison.described, highlight=False, markup=False, end="\n" if comparison.described else "")
     if together := groups(comparison):
         out.print(seed_table(comparison, together))
     if comparison.misleading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -144,6 +145,25 @@ class Comparison:
     def shared(self) -> dict[str, str]:
         """The settings that are the same in all."""
         return {name: values[0] for name, values in self.settings.items() if name not in self.varied}
+
+    @property
+    def described(self) -> str:
+        """One sentence: what kind of figure the runs are compared by, in which unit; empty where that was not kept."""
+        figure = next((found for record in self.records if (found := record.figure(self.metric))), None)
+        return f"{self.metric}: {figure['kind']}, {figure['unit']}." if figure else ""
+
+    def rulers(self) -> str:
+        """A row a figure: its kind, unit, better end, and what it was measured with, wherever that is the same."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["figure", "kind", "unit", "better", "differs", "ruler"])
+        names = dict.fromkeys(name for record in self.records for name in record.figures.get("figures", {}))
+        for name in names:
+            figure = next(found for record in self.records if (found := record.figure(name)))
+            differs = self.differing(name)
+            ruler = "" if differs else json.dumps(figure["ruler"], ensure_ascii=False)
+            writer.writerow([name, figure["kind"], figure["unit"], figure["better"] or "", differs, ruler])
+        return text.getvalue()
 
     def csv(self) -> str:
         """A row a run: its settings and all its final figures."""

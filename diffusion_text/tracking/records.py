@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,7 +94,7 @@ class Record:
 
     def figure(self, name: str) -> dict[str, Any]:
         """Kind, unit, better end and ruler of a final figure; empty where they were not kept."""
-        return self.figures.get("figures", {}).get(name.rstrip("/0123456789"), {})
+        return self.figures.get("figures", {}).get(re.sub(r"/\d+$", "", name), {})
 
     @cached_property
     def history(self) -> list[dict[str, float]]:

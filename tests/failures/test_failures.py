@@ -2,7 +2,9 @@
 by its own sign and no other, and a repair has none: what benchmarks/failures.py asks of them, too.
 """
 
+import csv
 import importlib.util
+import io
 import json
 import re
 import sys
@@ -145,5 +147,11 @@ def test_ruler(ended, composed):
         refused.value
     )
     comparison = Comparison(records, composed("experiment=fix/ruler").objective.metric, "maximize")
+    assert comparison.described == "val/information: estimate, nats a token."
+    rows = {row["figure"]: row for row in csv.DictReader(io.StringIO(comparison.rulers()))}
+    assert rows["val/information"]["differs"] == ""
+    assert "SqrtSchedule" in rows["val/noise_cosine"]["differs"]
+    assert rows["parameters"].items() >= {"kind": "exact", "unit": "numbers"}.items()
+    assert {name for name in records[0].final if not name.rpartition("/")[2].isdigit()} == set(rows)
     assert [record.run for record in comparison.records] == runs[::-1]
     assert re.match(r"By .*val/noise_cosine another run would be first, .*: schedule differs", comparison.misleading)

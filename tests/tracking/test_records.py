@@ -71,3 +71,19 @@ def test_what_a_run_ends_with_has_the_names_of_what_it_logged(finished, route):
     assert shared <= logged
     if route == "embedding":
         assert {name for name in record.final if re.match(r"quality/(real/)?\w+$", name)} <= logged
+
+
+@pytest.mark.parametrize("route", ["latent", "embedding", "autoencoder"])
+def test_every_final_figure_has_a_kind_a_unit_and_a_ruler(finished, route):
+    record = finished(route)
+    overall = {name for name in record.final if not name.rpartition("/")[2].isdigit()}
+    assert overall == set(record.figures["figures"])
+    for name in overall:
+        figure = record.figure(name)
+        assert figure["kind"] in ("exact", "bound", "estimate")
+        assert figure["unit"]
+        assert all(figure["ruler"].values())
+    if route != "autoencoder":
+        assert "schedule" not in record.figure("val/information")["ruler"]
+        assert "schedule" in record.figure("val/noise_cosine")["ruler"]
+        assert record.figure("val/noise_cosine/3") == record.figure("val/noise_cosine")
