@@ -57,7 +57,7 @@ def conclude(training: Training, seconds: float) -> None:
         save_noise_prediction(run.plot, figures)
     else:
         figures = conclude_autoencoder(training, model, logged)
-    declared = model.FIGURES | TextQuality.FIGURES | Frontier.FIGURES | Garble.FIGURES
+    declared = model.FIGURES | TextQuality.FIGURES | SampleQuality.FIGURES | Frontier.FIGURES | Garble.FIGURES
     names = [name for name, _ in flat(figures | facts) if not name.rpartition("/")[2].isdigit()]
     facts["figures"] = typed(names, declared, ruler(training))
     run.metrics.write_text(json.dumps(figures | facts, indent=2) + "\n", encoding="utf-8")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 from rich.table import Table
 
 from diffusion_text.data.base import SPLITS
+from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.language_model import LanguageModel, mauve
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.summary import Columns, quality_rows
@@ -17,8 +19,11 @@ from diffusion_text.tracking.terminal import console
 class SampleQuality:
     """TextQuality of `num_samples` texts, of as much real text of `split`, and of as much nonsense.
 
-    A `language_model` adds generative perplexity, and with `mauve` MAUVE against the real text.
+    Where the corpus's source is known, its own −log p stands beside the judge's. A `language_model` adds generative
+    perplexity, and with `mauve` MAUVE against the real text.
     """
+
+    FIGURES: ClassVar = {"source_nll": Figure("exact", "nats a token", SAMPLES, "lower")}
 
     def __init__(self, split: str = "test", language_model: str | None = None, mauve: bool = False):
         if split not in SPLITS:
@@ -44,6 +49,10 @@ class SampleQuality:
             **judge.nonsense(samples, session.seed),
         }
         columns = {name: judge(them).figures for name, them in tokens.items()}
+        if source := session.corpus.source:
+            for name, them in tokens.items():
+                nats = sum(source.nats(text) for text in space.to_text(them))
+                columns[name]["source_nll"] = nats / int(judge.scores(them).tokens.sum())
         if model is not None:
             self.judge_by(model, {name: space.to_text(them) for name, them in tokens.items()}, columns)
         return columns

@@ -159,7 +159,18 @@ def quality_verdict(columns: Columns) -> str:
     }
     said = (f"{title.format(samples[name])} (real text {real[name]:.2f})" for name, title in figures.items())
     collapses = ", ".join(alarm.name for alarm in collapse_alarms(samples, real, "", rms=1.0))
-    return f"Text quality: {', '.join(said)}{f'; {collapses}' if collapses else ''}.{nonsense_verdict(columns)}"
+    sentence = f"Text quality: {', '.join(said)}{f'; {collapses}' if collapses else ''}."
+    return sentence + source_verdict(columns) + nonsense_verdict(columns)
+
+
+def source_verdict(columns: Columns) -> str:
+    """A sentence where the judge prefers samples that their source itself finds less probable than its own texts."""
+    samples, real = columns["samples"], columns["real text"]
+    if "source_nll" not in samples or samples["judge_nll"] >= real["judge_nll"]:
+        return ""
+    if samples["source_nll"] <= real["source_nll"]:
+        return ""
+    return " The judge prefers these samples to texts of their source, which finds them less probable: it is fooled."
 
 
 def nonsense_verdict(columns: Columns) -> str:

@@ -28,4 +28,8 @@ QUALITY = {
     "punctuation_share": "share of punctuation",
     "memorised": "8-grams of the training split",
 }
-JUDGED_BY_A_MODEL = {"perplexity": "perplexity, language model", "mauve": "MAUVE"}
+JUDGED_BY_A_MODEL = {
+    "source_nll": "the source itself, nats a token",
+    "perplexity": "perplexity, language model",
+    "mauve": "MAUVE",
+}

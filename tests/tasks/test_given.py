@@ -136,3 +136,20 @@ def test_what_a_corpus_puts_around_a_text_costs_nothing_that_is_given(
     with pytest.raises(UserError, match=f"from 1 to {expected - 2}"):
         with_blanks(session, "_" * (expected - 1))
     assert with_blanks(session, "_" * (expected - 2)).where.sum() == 2
+
+
+def test_quality_has_the_sources_own_figure_where_it_is_known(composed, saved, small_lm, sampled, local, tmp_path):
+    from diffusion_text.composition import compose_training
+
+    (tmp_path / "run").mkdir()
+    cache = next(setting for setting in local if setting.startswith("cache_dir"))
+    source = ["data=grammar", "data.size=20000", "data.dir=null", f"run_dir={tmp_path / 'run'}"]
+    settings = [setting for setting in small_lm if not setting.startswith(("data=", "data.dir"))]
+    task, session = sampled(
+        saved(compose_training(composed(*settings, *source))), cache, "task=quality", "num_samples=16",
+        "sampler.num_steps=2",
+    )  # fmt: skip
+    columns = task.measure(session)
+    assert columns["real text"]["source_nll"] < columns["unigrams"]["source_nll"]
+    start = 5.0 / 12  # a stretch of twelve characters starts anywhere, which is told once
+    assert abs(columns["real text"]["source_nll"] - session.corpus.source.entropy_rate) < start

@@ -160,6 +160,17 @@ def test_a_figure_by_which_nonsense_is_better_is_said_to_say_nothing():
     assert "By unigram KL, nats alone nonsense is better (unigrams): it says nothing here." in said
 
 
+def test_a_judge_that_prefers_what_the_source_does_not_is_found_out():
+    def said(judge_nll, source_nll):
+        known = columns(judge_nll=judge_nll, source_nll=source_nll)
+        known["real text"] = known["real text"] | {"source_nll": 1.0}
+        return quality_verdict(known)
+
+    assert "it is fooled" in said(judge_nll=1.5, source_nll=1.2)
+    assert "it is fooled" not in said(judge_nll=1.5, source_nll=0.9)
+    assert "it is fooled" not in said(judge_nll=2.5, source_nll=1.2)
+
+
 def test_a_start_up_summary_has_a_line_for_each_part_and_breaks_none():
     lines = startup_table({"data": "PythonDocs, 1,329 texts", "model": "[bold]UNet"}).splitlines()
     assert [line.split(maxsplit=1) for line in lines] == [["data", "PythonDocs, 1,329 texts"], ["model", "[bold]UNet"]]
