@@ -38,10 +38,11 @@ def minimal(option, settings):
         small = ["text_space.dim=16", "model.depth=1", "model.heads=2", *settings[2:]]
         pretrained = [settings[1].replace("text_space", "tokenizer")] if name == "pretrained" else []
         return [*(f"{key}={value}" for key, value in (chosen | {group: name}).items()), *small, *pretrained]
+    small = ["data.size=20000"] if option in ("data/markov", "data/grammar") else []
     own = {"text_space": "text_space=", "data": "data=", "experiment": "data="}.get(group)
     rest = [override for override in settings if not own or not override.startswith(own)]
     machine = ["trainer=cpu", "precision=fp32"] if group == "experiment" else []
-    return [f"{group}={name}", *machine, *rest]
+    return [f"{group}={name}", *machine, *rest, *small]
 
 
 # ---- every file of conf/

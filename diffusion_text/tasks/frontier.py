@@ -58,7 +58,7 @@ class Frontier:
         self,
         nfe: Sequence[int] = (16, 64),
         score_temperatures: Sequence[float] = (1.0, 0.85, 0.7, 0.5),
-        temperatures: Sequence[float] = (0.0, 0.5, 1.0),
+        temperatures: Sequence[float] = (0.0, 0.5, 0.75, 1.0, 1.25),
         churn: Sequence[float] = (0.0, 0.5, 1.0),
         split: str = "test",
     ):

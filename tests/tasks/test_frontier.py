@@ -34,7 +34,7 @@ def test_the_best_knob_at_real_texts_entropy_counts():
 
 
 def test_every_setting_is_sampled_shown_and_written(asked, capsys):
-    task, session = asked("task.nfe=[2,3]", "task.churn=[0,1]", "num_samples=4")
+    task, session = asked("task.nfe=[2,3]", "task.churn=[0,1]", "task.temperatures=[0,0.5,1]", "num_samples=4")
     task(session)
     shown = capsys.readouterr().out
     [file] = session.run.samples.glob("frontier*.json")
