@@ -14,7 +14,8 @@ from diffusion_text.callbacks.ema import EMA
 from diffusion_text.diagnostics.collapse import Alarm, collapse_alarms
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.models.quality import Judge, Quality
-from diffusion_text.models.text_diffusion import TextDiffusion, root_mean_square
+from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.writing import root_mean_square
 from diffusion_text.runs import Run
 
 log = logging.getLogger(__name__)

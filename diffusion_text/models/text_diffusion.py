@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.diagnostics.preflight import Check
-from diffusion_text.diagnostics.references import Estimate, LinearPredictor, do_nothing, rank_bound
-from diffusion_text.diffusion.gaussian import Level, corrupt, noise_from, per_text
+from diffusion_text.diagnostics.references import LinearPredictor, rank_bound
+from diffusion_text.diffusion.gaussian import Level, corrupt, per_text
 from diffusion_text.diffusion.information import integrand
 from diffusion_text.diffusion.losses import Loss, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
@@ -22,16 +21,15 @@ from diffusion_text.diffusion.samplers import ReverseStep, Sampler, draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError
-from diffusion_text.figures import SAMPLES, Figure
-from diffusion_text.metrics.information import Information
-from diffusion_text.metrics.noise_prediction import NoisePrediction
-from diffusion_text.models.base import Trained
+from diffusion_text.figures import Figure
+from diffusion_text.models.evaluation import Evaluation
 from diffusion_text.models.preflight import preflight
-from diffusion_text.shapes import Latents, Mask, PerText, Times, Tokens
+from diffusion_text.models.writing import Given, Sampled, Writer, root_mean_square
+from diffusion_text.shapes import Latents, Mask, PerText, Times
 from diffusion_text.text_spaces.base import TextSpace
 
 Batch = dict[str, Tensor]
-PREDICTORS = ("model", "do_nothing", "linear")
+IN_THE_BAR = ("train/noise_cosine", "val/information")
 
 
 class Noisy(NamedTuple):
@@ -46,22 +44,7 @@ class Noisy(NamedTuple):
     mask: Mask
 
 
-class Given(NamedTuple):
-    """A text of which only the tokens `where` it is True are given, `(length,)` both."""
-
-    tokens: Int[Tensor, length]
-    where: Bool[Tensor, length]
-
-
-class Sampled(NamedTuple):
-    """Texts; root mean square of the x_0 that they were decoded from, and the largest on the way there."""
-
-    tokens: Tokens
-    rms: float
-    peak_rms: float
-
-
-class TextDiffusion(Trained):
+class TextDiffusion(Writer):
     """A denoiser in a text space. Routes differ in `set_statistics`, `encode_batch` and `losses`.
 
     `linear_path` adds what a position's own x_t suggests to the denoiser's output, so that the denoiser learns only
@@ -69,14 +52,7 @@ class TextDiffusion(Trained):
     place of their variance. Null: for every prediction but epsilon, which the original line predicted bare.
     """
 
-    length_counts: Tensor
-    FIGURES: ClassVar = (
-        Trained.FIGURES
-        | Information.FIGURES
-        | NoisePrediction.FIGURES
-        | {"bound": Figure("exact", "cosine"), "rms": Figure("exact", "x_0's own", SAMPLES)}
-        | {"peak_rms": Figure("exact", "x_0's own", SAMPLES)}
-    )
+    FIGURES: ClassVar = Writer.FIGURES | Evaluation.FIGURES | {"bound": Figure("exact", "cosine")}
     reference: str = "the best linear predictor"  # what information is counted from
     earliest: float = 0.0  # the time from which on x_t is trained
 
@@ -94,18 +70,14 @@ class TextDiffusion(Trained):
         max_length: int = 64,
         **optimisation,
     ):
-        super().__init__(**optimisation)
+        super().__init__(max_length, **optimisation)
         self.denoiser, self.text_space = denoiser, text_space
         self.schedule, self.prediction = schedule, prediction
         self.loss, self.weighting, self.time_sampling = loss, weighting, time_sampling
         self.linear = LinearPredictor(text_space.dim)
         self.linear_path = not isinstance(prediction, EpsilonPrediction) if linear_path is None else linear_path
         self.self_conditioning = self_conditioning
-        self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
-        self.metrics = nn.ModuleDict(
-            {f"{stage}_{name}": NoisePrediction() for stage in ("train", "val", "test") for name in PREDICTORS}
-            | {f"{stage}_information": Information() for stage in ("val", "test")}
-        )
+        self.evaluation = Evaluation()
 
     @abstractmethod
     def set_statistics(self, *args: Any, **kwargs: Any) -> None:
@@ -227,7 +199,7 @@ class TextDiffusion(Trained):
             return ours, self.reference_x0(x_t, *self.levels(t))
 
         errors = integrand(x_0, mask, estimates, self.schedule, generator, self.earliest)
-        cast(Information, self.metrics[f"{stage}_information"]).update(errors, batch["mask"].sum(1))
+        self.evaluation.inform(stage, errors, batch["mask"].sum(1))
 
     # ---- what it is held against
 
@@ -259,21 +231,10 @@ class TextDiffusion(Trained):
         """Whether the network must output the noise by itself: then its rank bounds the prediction."""
         return isinstance(self.prediction, EpsilonPrediction) and not self.linear_path
 
-    def metric(self, stage: str, predictor: str) -> NoisePrediction:
-        return cast(NoisePrediction, self.metrics[f"{stage}_{predictor}"])
-
-    @torch.no_grad()
     def compare(self, stage: str, noisy: Noisy, output: Tensor) -> None:
         """Hold the network and the reference predictors against the truth."""
         x_0 = self.prediction.to_x0(output, noisy.x_t, noisy.alpha, noisy.sigma)
-        estimates = {
-            "model": Estimate(noise_from(noisy.x_t, x_0, noisy.alpha, noisy.sigma), x_0),
-            "do_nothing": do_nothing(noisy.x_t, noisy.alpha, noisy.sigma),
-            "linear": self.linear(noisy.x_t, noisy.alpha, noisy.sigma),
-        }
-        for name, estimate in estimates.items():
-            metric = self.metric(stage, name)
-            metric.update(estimate.noise, noisy.noise, estimate.x_0, noisy.x_0, noisy.t, noisy.mask)
+        self.evaluation.compare(stage, noisy, x_0, self.linear)
 
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -287,33 +248,11 @@ class TextDiffusion(Trained):
         self.log_comparison("test")
 
     def log_comparison(self, stage: str) -> None:
-        """Log `stage/noise_cosine` and the like, the reference predictors' under `stage/linear/…`, bins one by one."""
-        for name in PREDICTORS:
-            metric = self.metric(stage, name)
-            prefix = stage if name == "model" else f"{stage}/{name}"
-            for quantity, value in metric.compute().items():
-                shown = name == "model" and quantity == "noise_cosine" and stage == "train"
-                if value.ndim == 0:
-                    self.log(f"{prefix}/{quantity}", value, prog_bar=shown, sync_dist=stage != "train")
-                elif stage != "train":
-                    bins = f"{prefix}/{quantity.removesuffix('_bins')}"
-                    self.log_dict({f"{bins}/{i}": mean for i, mean in enumerate(value)}, sync_dist=True)
-            metric.reset()
+        """Log what was compared since the last time."""
+        for name, value in self.evaluation.figures(stage).items():
+            self.log(name, value, prog_bar=name in IN_THE_BAR, sync_dist=stage != "train")
         if self.bound is not None:
             self.log(f"{stage}/bound", self.bound)
-        if stage != "train":
-            self.log_information(stage)
-
-    def log_information(self, stage: str) -> None:
-        """Log `stage/information` and the like, and its bins."""
-        metric = cast(Information, self.metrics[f"{stage}_information"])
-        for name, value in metric.compute().items():
-            if value.ndim == 0:
-                self.log(f"{stage}/{name}", value, prog_bar=name == "information", sync_dist=True)
-            else:
-                bins = f"{stage}/{name.removesuffix('_bins')}"
-                self.log_dict({f"{bins}/{i}": each for i, each in enumerate(value)}, sync_dist=True)
-        metric.reset()
 
     # ---- generation
 
@@ -340,54 +279,7 @@ class TextDiffusion(Trained):
 
         return sampler.reverse(x_t, predict_x0, self.schedule, generator, start, self.time_sampling)
 
-    def draw_mask(self, num_samples: int, length: int | None, generator: torch.Generator) -> Mask:
-        """x_0's mask for lengths from the training split's distribution, or for `length` tokens each."""
-        if length is None:
-            lengths = torch.multinomial(self.length_counts.cpu().float(), num_samples, True, generator=generator)
-        else:
-            lengths = torch.full((num_samples,), self.text_space.latent_length(length))
-        return torch.arange(int(lengths.max())) < lengths[:, None]
-
-    @torch.no_grad()
-    def sample(
-        self,
-        sampler: Sampler,
-        num_samples: int,
-        seed: int,
-        length: int | None = None,
-        given: Given | None = None,
-        temperature: float = 0.0,
-        batch_size: int = 64,
-        done: Callable[[int], None] = lambda steps: None,
-    ) -> Sampled:
-        """Texts, unconditional or around the tokens `given`, `batch_size` at a time; the same arguments give the same.
-
-        A `temperature` above 0 draws the tokens from the rounding's distribution instead of taking the likeliest.
-        `done` is told of every step of a batch.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        masks = self.draw_mask(num_samples, length if given is None else len(given.tokens), generator)
-        batches = [self._sample(sampler, m, generator, given, temperature, done) for m in masks.split(batch_size)]
-        longest = max(batch.tokens.shape[1] for batch in batches)
-        pad_token_id = self.text_space.tokenizer.pad_token_id
-        tokens = [F.pad(b.tokens, (0, longest - b.tokens.shape[1]), value=pad_token_id) for b in batches]
-        rms = sum(batch.rms * len(batch.tokens) for batch in batches) / num_samples
-        return Sampled(torch.cat(tokens), rms, max(batch.peak_rms for batch in batches))
-
-    def generate(self, sampler: Sampler, num_samples: int, seed: int, length: int | None = None) -> Tokens:
-        """Unconditional samples as token ids `(num_samples, tokens)`."""
-        return self.sample(sampler, num_samples, seed, length).tokens
-
-    def _sample(
-        self,
-        sampler: Sampler,
-        mask: Mask,
-        generator: torch.Generator,
-        given: Given | None,
-        temperature: float,
-        done: Callable[[int], None],
-    ) -> Sampled:
-        """One batch of samples."""
+    def write(self, sampler, mask, generator, given, temperature, done):
         mask = mask.to(self.device)
         x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generator)
         peak = 0.0
@@ -402,8 +294,3 @@ class TextDiffusion(Trained):
         if given is not None:
             tokens = torch.where(given.where, given.tokens, tokens)
         return Sampled(tokens, root_mean_square(x_t, mask), peak)
-
-
-def root_mean_square(x: Latents, mask: Mask) -> float:
-    """Over the elements of real positions."""
-    return float(x[mask].square().mean().sqrt())

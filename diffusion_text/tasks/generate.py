@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion_text.models.text_diffusion import Given, Sampled
+from diffusion_text.models.writing import Given, Sampled
 from diffusion_text.tasks.given import prompt
 from diffusion_text.tasks.session import Session
 

@@ -7,7 +7,7 @@ import re
 import torch
 
 from diffusion_text.errors import UserError
-from diffusion_text.models.text_diffusion import Given
+from diffusion_text.models.writing import Given
 from diffusion_text.tasks.session import Session
 
 BLANK = "_"

@@ -15,7 +15,8 @@ import torch
 from diffusion_text.data.base import TextDataModule, pad
 from diffusion_text.diffusion.samplers import ReverseStep, Sampler
 from diffusion_text.models.quality import Judge
-from diffusion_text.models.text_diffusion import Given, Sampled, TextDiffusion
+from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.writing import Given, Sampled
 from diffusion_text.progress import counted, counting
 from diffusion_text.runs import Run
 from diffusion_text.shapes import Latents, Mask, Tokens

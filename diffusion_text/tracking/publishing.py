@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from diffusion_text import sampled_texts
 from diffusion_text.diffusion.information import MIDDLES
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
-from diffusion_text.models.text_diffusion import PREDICTORS
+from diffusion_text.models.evaluation import PREDICTORS
 from diffusion_text.tracking.records import Record
 from diffusion_text.tracking.titles import INFORMATION
 

@@ -13,8 +13,9 @@ from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diffusion.information import MIDDLES
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.metrics.text_quality import TextQuality
+from diffusion_text.models.evaluation import PREDICTORS
 from diffusion_text.models.text_autoencoder import NOISE_LEVELS, noisy_accuracy
-from diffusion_text.models.text_diffusion import PREDICTORS, TextDiffusion
+from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.runs import Run
 from diffusion_text.tracking.terminal import console
 from diffusion_text.tracking.titles import INFORMATION, JUDGED_BY_A_MODEL, QUALITY

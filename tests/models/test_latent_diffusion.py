@@ -101,7 +101,7 @@ def test_a_silent_network_with_linear_path_is_the_linear_predictor(make_model, b
         model.predict_x0(noisy.x_t, noisy.t, noisy.mask), expected.x_0, atol=1e-4, rtol=1e-4, msg=str
     )
     model.compare("val", noisy, model.output(noisy.x_t, noisy.t, noisy.mask))
-    ours, linear = (model.metric("val", name).compute() for name in ("model", "linear"))
+    ours, linear = (model.evaluation.noise_prediction("val", name).compute() for name in ("model", "linear"))
     for quantity in ours:
         torch.testing.assert_close(ours[quantity], linear[quantity], atol=1e-4, rtol=1e-4, equal_nan=True)
 
@@ -110,7 +110,10 @@ def test_the_three_predictors_differ(make_model, batch):
     model = make_model()
     noisy = noised(model, batch)
     model.compare("val", noisy, model.output(noisy.x_t, noisy.t, noisy.mask))
-    cosines = {model.metric("val", name).compute()["noise_cosine"].item() for name in ("model", "do_nothing", "linear")}
+    cosines = {
+        model.evaluation.noise_prediction("val", name).compute()["noise_cosine"].item()
+        for name in ("model", "do_nothing", "linear")
+    }
     assert len(cosines) == 3
 
 
@@ -119,7 +122,7 @@ def test_a_perfect_network_has_cosine_and_magnitude_one(make_model, batch):
     noisy = noised(model, batch)
     model.compare("val", noisy, model.prediction.target(noisy.x_0, noisy.noise, noisy.alpha, noisy.sigma))
     for quantity in ("noise_cosine", "noise_magnitude", "x0_cosine", "x0_magnitude"):
-        assert model.metric("val", "model").compute()[quantity] == pytest.approx(1, abs=1e-4)
+        assert model.evaluation.noise_prediction("val", "model").compute()[quantity] == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("prediction", [VPrediction(), X0Prediction(), EpsilonPrediction()])
@@ -217,7 +220,7 @@ def test_evaluation_repeats_and_shows_every_text_in_all_ten_bins(make_model, bat
     for step in range(2):
         torch.manual_seed(step)
         model.validation_step(batch, 0)
-        metric = model.metric("val", "model")
+        metric = model.evaluation.noise_prediction("val", "model")
         assert metric.counts.tolist() == [3] * 10
         found.append(metric.compute())
         metric.reset()
@@ -230,8 +233,8 @@ def test_evaluation_draws_other_noise_for_other_batches(make_model, batch, alone
     found = []
     for index in range(2):
         model.validation_step(batch, index)
-        found.append(model.metric("val", "model").compute()["noise_cosine"])
-        model.metric("val", "model").reset()
+        found.append(model.evaluation.noise_prediction("val", "model").compute()["noise_cosine"])
+        model.evaluation.noise_prediction("val", "model").reset()
     assert found[0] != found[1]
 
 

@@ -227,7 +227,7 @@ def test_the_bound_is_unigram_entropy_less_information(composed, small_lm, saved
         model.inform("test", {"tokens": tokens, "mask": mask}, generator)
         terms = NLL(draws=8).terms(model, tokens, mask, 1e-3, generator)
         figures.append(sum(terms.values()))
-    information = model.metrics["test_information"].compute()
+    information = model.evaluation.information("test").compute()
     bound = mean_per(torch.stack(figures).mean(0), mask.sum(1))
     unigram = mean_per((-model.token_shares.log()[tokens] * mask).sum(1), mask.sum(1))
     error = (information["information_error"] ** 2 + bound.standard_error**2 + unigram.standard_error**2) ** 0.5

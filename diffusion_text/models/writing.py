@@ -1,0 +1,102 @@
+"""What every model that writes text has in common: lengths as in training, batches, and a seed that decides all."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.figures import SAMPLES, Figure
+from diffusion_text.models.base import Trained
+from diffusion_text.shapes import Latents, Mask, Tokens
+from diffusion_text.text_spaces.base import TextSpace
+
+
+class Given(NamedTuple):
+    """A text of which only the tokens `where` it is True are given, `(length,)` both."""
+
+    tokens: Int[Tensor, length]
+    where: Bool[Tensor, length]
+
+
+class Sampled(NamedTuple):
+    """Texts; root mean square of the x_0 that they were decoded from, and the largest on the way there."""
+
+    tokens: Tokens
+    rms: float
+    peak_rms: float
+
+
+class Writer(Trained):
+    """A model in a `text_space` that draws texts of the training split's lengths. Subclasses `write` a batch."""
+
+    FIGURES: ClassVar = Trained.FIGURES | {
+        name: Figure("exact", "x_0's own", SAMPLES) for name in ("rms", "peak_rms")
+    }  # fmt: skip
+    text_space: TextSpace
+    length_counts: Tensor
+
+    def __init__(self, max_length: int, **optimisation):
+        super().__init__(**optimisation)
+        self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
+
+    @abstractmethod
+    def write(
+        self,
+        sampler: Sampler,
+        mask: Mask,
+        generator: torch.Generator,
+        given: Given | None,
+        temperature: float,
+        done: Callable[[int], None],
+    ) -> Sampled:
+        """Texts of this mask."""
+
+    def draw_mask(self, num_samples: int, length: int | None, generator: torch.Generator) -> Mask:
+        """x_0's mask for lengths from the training split's distribution, or for `length` tokens each."""
+        if length is None:
+            lengths = torch.multinomial(self.length_counts.cpu().float(), num_samples, True, generator=generator)
+        else:
+            lengths = torch.full((num_samples,), self.text_space.latent_length(length))
+        return torch.arange(int(lengths.max())) < lengths[:, None]
+
+    @torch.no_grad()
+    def sample(
+        self,
+        sampler: Sampler,
+        num_samples: int,
+        seed: int,
+        length: int | None = None,
+        given: Given | None = None,
+        temperature: float = 0.0,
+        batch_size: int = 64,
+        done: Callable[[int], None] = lambda steps: None,
+    ) -> Sampled:
+        """Texts, unconditional or around the tokens `given`, `batch_size` at a time; the same arguments give the same.
+
+        A `temperature` above 0 draws the tokens from their distribution instead of taking the likeliest. `done` is told
+        of every step of a batch.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        masks = self.draw_mask(num_samples, length if given is None else len(given.tokens), generator)
+        batches = [self.write(sampler, m, generator, given, temperature, done) for m in masks.split(batch_size)]
+        longest = max(batch.tokens.shape[1] for batch in batches)
+        pad_token_id = self.text_space.tokenizer.pad_token_id
+        tokens = [F.pad(b.tokens, (0, longest - b.tokens.shape[1]), value=pad_token_id) for b in batches]
+        rms = sum(batch.rms * len(batch.tokens) for batch in batches) / num_samples
+        return Sampled(torch.cat(tokens), rms, max(batch.peak_rms for batch in batches))
+
+    def generate(self, sampler: Sampler, num_samples: int, seed: int, length: int | None = None) -> Tokens:
+        """Unconditional samples as token ids `(num_samples, tokens)`."""
+        return self.sample(sampler, num_samples, seed, length).tokens
+
+
+def root_mean_square(x: Latents, mask: Mask) -> float:
+    """Over the elements of real positions."""
+    return float(x[mask].square().mean().sqrt())
