@@ -44,9 +44,9 @@ class Measured(NamedTuple):
 
 
 class Frontier:
-    """Sample `num_samples` texts at each number of network evaluations `nfe` and each value of each knob: score
-    temperature (with prediction=logits), temperature of the rounding, churn (DDIM's η, from deterministic to DDPM's
-    noise). Real texts of `split` are the point to reach.
+    """Sample `num_samples` texts at each number of network evaluations `nfe` and each value of each knob: temperature
+    of the scores with prediction=logits, whose x_0 leaves rounding nothing to choose, and of the rounding otherwise;
+    churn (DDIM's η, from deterministic to DDPM's noise). Real texts of `split` are the point to reach.
     """
 
     FIGURES: ClassVar = {
@@ -57,7 +57,7 @@ class Frontier:
     def __init__(
         self,
         nfe: Sequence[int] = (16, 64),
-        score_temperatures: Sequence[float] = (1.0, 0.85, 0.7, 0.5),
+        score_temperatures: Sequence[float] = (1.2, 1.0, 0.85, 0.7, 0.5),
         temperatures: Sequence[float] = (0.0, 0.5, 0.75, 1.0, 1.25),
         churn: Sequence[float] = (0.0, 0.5, 1.0),
         split: str = "test",
@@ -88,9 +88,11 @@ class Frontier:
 
     def points(self, session: Session) -> Iterator[Point]:
         """Samples at every setting."""
+        scores = isinstance(session.model.prediction, LogitsPrediction)
+        idle = "rounding temperature" if scores else "score temperature"
         for nfe in self.nfe:
             for knob, values in self.knobs.items():
-                if knob == "score temperature" and not isinstance(session.model.prediction, LogitsPrediction):
+                if knob == idle:
                     continue
                 for value in map(float, values):
                     tokens = self.turned(session, nfe, knob, value).sample().tokens
