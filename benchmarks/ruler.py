@@ -114,9 +114,12 @@ def section(rows: list[Row]) -> list[str]:
         ]
         for row in sorted(rows, key=lambda row: quality[row["name"]])
     ]
+    errors = [found["standard_error"] for row in rows for found in row["frontier"]["at_real_entropy"]]
+    span = max(quality.values()) - min(quality.values())
     return [
         f"Entropy {entropy:.2f} nats, where real text has {real['text_entropy']:.2f} and a judge NLL of "
-        f"{real['judge_nll']:.2f}.",
+        f"{real['judge_nll']:.2f}. The runs span {span:.2f} nats; one's standard error over texts is about "
+        f"{np.mean(errors):.2f}.",
         table(["figure", f"Spearman's rank correlation with sample quality, {len(rows)} runs"], correlated),
         table(["run", "information", "found", "noise cosine", "judge NLL"], listed),
     ]
