@@ -21,7 +21,7 @@ over and over has its judge and its text_entropy, tokens drawn one by one have t
 import math
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -70,8 +70,8 @@ class TextQuality(Metric):
     tokens: list[Tensor]
     lengths: list[Tensor]
 
-    def __init__(self, reference: QualityReference) -> None:
-        super().__init__()
+    def __init__(self, reference: QualityReference, **settings: Any) -> None:
+        super().__init__(**settings)
         self.reference = reference
         self.add_state("tokens", [], dist_reduce_fx="cat")
         self.add_state("lengths", [], dist_reduce_fx="cat")

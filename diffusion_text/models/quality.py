@@ -43,8 +43,7 @@ class Judge:
 
     def __call__(self, tokens: Tokens) -> Quality:
         """Of these texts."""
-        metric = TextQuality(self.reference)
-        metric.sync_on_compute = False  # one process judges for all
+        metric = TextQuality(self.reference, sync_on_compute=False)  # one process judges for all
         metric.update(tokens.cpu(), ~torch.isin(tokens.cpu(), self.special))
         return Quality({name: float(value) for name, value in metric.compute().items()}, metric.most_frequent())
 
