@@ -88,8 +88,8 @@ class Frontier:
 
     def points(self, session: Session) -> Iterator[Point]:
         """Samples at every setting."""
-        scores = isinstance(session.model.prediction, LogitsPrediction)
-        idle = "rounding temperature" if scores else "score temperature"
+        has_scores = isinstance(session.model.prediction, LogitsPrediction)
+        idle = "rounding temperature" if has_scores else "score temperature"
         for nfe in self.nfe:
             for knob, values in self.knobs.items():
                 if knob == idle:
