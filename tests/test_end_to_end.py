@@ -383,6 +383,27 @@ class Stop(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+class Poison(Callback):
+    """Makes a latent of step 15 something that is no number."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 14:
+            batch["latents"][0, 0, 0] = float("nan")
+
+
+def test_what_is_not_finite_is_not_saved_and_a_rerun_goes_on_as_if_it_had_not_been(train_here, run, tmp_path):
+    poisoned = Run(tmp_path / "poisoned")
+    with pytest.raises(UserError, match=r"^step 15: the gradient of denoiser\.\S+ is not finite; lower optimizer\.lr"):
+        train_here(poisoned, callback=Poison())
+    for file in (poisoned.last, poisoned.best):
+        content = load(file)
+        assert content["global_step"] == 10
+        for part in ("state_dict", "current_model_state"):
+            assert all(tensor.isfinite().all() for tensor in content[part].values())
+    train_here(poisoned)
+    assert differences(load(poisoned.last), load(run.last)) == []
+
+
 @pytest.fixture
 def stopped(train_here, tmp_path):
     """A function that trains until a stop; returns the run and how it ended."""

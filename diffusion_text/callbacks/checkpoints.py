@@ -5,9 +5,17 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from diffusion_text.models.base import NotFiniteError
+
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's, except that a run that was moved still knows its best score; else a worse one would replace it."""
+    """Lightning's, except that a run that was moved still knows its best score, else a worse one would replace it, and
+    that a training which came to numbers that are none leaves the checkpoint before that.
+    """
+
+    def on_exception(self, trainer, pl_module, exception):
+        if not isinstance(exception, NotFiniteError):
+            super().on_exception(trainer, pl_module, exception)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         def here(path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -16,12 +16,23 @@ from diffusion_text.errors import UserError
 from diffusion_text.figures import UNDER_SCHEDULE, Figure
 
 
+class NotFiniteError(UserError):
+    """Training came to a number that is none; what is saved is from before."""
+
+
+def not_finite(step: int, tensors: Mapping[str, Tensor]) -> NotFiniteError:
+    """Names the first of these tensors that is not finite."""
+    first = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), "the norm of the gradient")
+    return NotFiniteError(f"step {step}: {first} is not finite; lower optimizer.lr, and go on from the last checkpoint")
+
+
 class Trained(LightningModule, ABC):
     """Trains all its parameters with `optimizer(parameters)` under `lr_schedule(optimizer=, num_training_steps=)`.
 
     `FIGURES`: what its metrics and those of its own say of a finished run.
     """
 
+    broken_at: Tensor
     FIGURES: ClassVar[dict[str, Figure]] = {
         "loss": Figure("estimate", "the loss's own", (*UNDER_SCHEDULE, "objective"), "lower"),
         "parameters": Figure("exact", "numbers"),
@@ -38,6 +49,7 @@ class Trained(LightningModule, ABC):
     ):
         super().__init__()
         self.optimizer, self.lr_schedule, self.seed = optimizer, lr_schedule, seed
+        self.register_buffer("broken_at", torch.zeros(()), persistent=False)  # the first step that was not finite
 
     @abstractmethod
     def preflight(self, batch: dict[str, Tensor], sampler: Sampler) -> list[Check]:
@@ -62,12 +74,13 @@ class Trained(LightningModule, ABC):
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
-        """All randomness of a step follows from (seed, step, rank): a resumed run continues as if never stopped."""
-        seed = self.seed + 1_000_003 * (self.global_step + 1) + 7_919 * self.global_rank
+        """All randomness follows from (seed, step, batch of the step, rank): a resumed run goes on where it was."""
+        micro_batch = batch_idx % self.trainer.accumulate_grad_batches
+        seed = self.seed + 1_000_003 * (self.global_step + 1) + 104_729 * micro_batch + 7_919 * self.global_rank
         if self.device.type == "cpu":
             torch.default_generator.manual_seed(
                 seed
-            )  # torch.manual_seed asks for every kind of device: half a millisecond
+            )  # torch.manual_seed asks every kind of device, in half a millisecond
         else:
             torch.manual_seed(seed)
 
@@ -76,16 +89,42 @@ class Trained(LightningModule, ABC):
         """Whether the step that is being made is one that is logged: nothing need be measured at the others."""
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the learning rate and the gradient's norm before it is clipped, at steps that are logged."""
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        """Clip, and log learning rate and norm before clipping at steps that are logged; a norm that is not finite ends
+        training before it reaches a weight, or on a device that would have to be waited for, before it is saved.
+        """
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         if self.is_logged:
-            gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-            self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+            self.log("train/gradient_norm", norm)
             self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        if not self.trainer.precision.startswith("16"):  # whose scaler leaves out steps that overflow
+            step = torch.full_like(norm, self.global_step + 1)
+            self.broken_at = torch.where((self.broken_at == 0) & ~norm.isfinite(), step, self.broken_at)
+        if self.device.type == "cpu":
+            self.check_gradients()
+        if gradient_clip_val:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)
+
+    def check_gradients(self) -> None:
+        """Raise NotFiniteError where a step had a gradient that was not finite."""
+        if self.broken_at:
+            gradients = {f"the gradient of {n}": p.grad for n, p in self.named_parameters() if p.grad is not None}
+            raise not_finite(int(self.broken_at), gradients)
+
+    def check_finite(self) -> None:
+        """Raise NotFiniteError where a step had a gradient that was not finite, or a weight is not."""
+        self.check_gradients()
+        weights = dict(self.named_parameters())
+        if not torch.stack(torch._foreach_norm(list(weights.values()))).isfinite().all():
+            raise not_finite(self.global_step, weights)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        self.check_finite()
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
-        if self.global_step % self.trainer.log_every_n_steps == 0 and not torch.isfinite(outputs["loss"]):  # type: ignore[attr-defined]
-            raise UserError(f"the loss is {outputs['loss'].item()} at step {self.global_step}: lower optimizer.lr")
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.check_finite()
         if self.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True  # makes Lightning validate and save at the last step, whatever the interval
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -33,6 +35,7 @@ def alone(monkeypatch):
         monkeypatch.setattr(LatentDiffusion, name, lambda *args, **kwargs: None)
     monkeypatch.setattr(LatentDiffusion, "global_rank", 0)
     monkeypatch.setattr(LatentDiffusion, "is_logged", True)
+    monkeypatch.setattr(LatentDiffusion, "trainer", SimpleNamespace(accumulate_grad_batches=2))
     return lambda step: monkeypatch.setattr(LatentDiffusion, "global_step", step, raising=False)
 
 
@@ -170,6 +173,17 @@ def test_the_randomness_of_a_step_follows_from_seed_and_step_alone(make_model, b
     assert loss_of_step(model, batch, alone, 3, before=1) == first
     assert loss_of_step(model, batch, alone, 4) != first
     assert loss_of_step(model, batch, alone, 3, seed=1) != first
+
+
+def test_the_batches_of_an_accumulated_step_draw_apart(make_model, batch, alone):
+    model = make_model()
+    alone(3)
+    drawn = []
+    for batch_idx in (0, 1, 2):
+        model.on_train_batch_start(batch, batch_idx)
+        drawn.append(torch.rand(2).tolist())
+    assert drawn[0] != drawn[1]
+    assert drawn[0] == drawn[2], "two batches make a step: the third is the next step's first"
 
 
 def test_ranks_draw_apart(make_model, batch, alone, monkeypatch):
