@@ -2,12 +2,12 @@
 
 import hydra
 
-from diffusion_text.entry import recorded_errors, run, user_errors
+from diffusion_text.entry import run, training_job, user_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg):
-    with user_errors(), recorded_errors():
+    with user_errors(), training_job(cfg):
         from diffusion_text.composition import compose_training
         from diffusion_text.training import train
 

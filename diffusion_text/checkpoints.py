@@ -7,7 +7,6 @@ contracts; nothing else that a checkpoint says is ever imported, called or inter
 from __future__ import annotations
 
 import importlib
-import pickle
 import pkgutil
 from functools import cache, partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.tokenizers import TokenizerRecipe
 from diffusion_text.runs import Run
+from diffusion_text.tensors import misfit, read_tensors
 
 CONTRACTS = (
     TextDataModule, SpaceRecipe, TokenizerRecipe, TextDiffusion, Denoiser, NoiseSchedule, Prediction, Loss, Weighting,
@@ -51,12 +51,15 @@ def make_denoiser(make: Make, dim: int, self_conditioning: float) -> Denoiser:
 
 def load(checkpoint: Path) -> tuple[Config, dict[str, torch.Tensor], int]:
     """A checkpoint's configuration, averaged weights and step."""
-    try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        config, weights, step = stored["hyper_parameters"], stored["state_dict"], stored["global_step"]
-        assert isinstance(config, dict)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, IndexError, AssertionError) as error:
-        raise UserError(f"{checkpoint} is not a checkpoint of this project: {first_line(error)}") from error
+    stored = read_tensors(checkpoint)
+    config, weights, step = stored.get("hyper_parameters"), stored.get("state_dict"), stored.get("global_step")
+    if not (
+        isinstance(config, dict)
+        and isinstance(step, int)
+        and isinstance(weights, dict)
+        and all(isinstance(tensor, torch.Tensor) for tensor in weights.values())
+    ):
+        raise UserError(f"{checkpoint} is not a checkpoint of this project: it has no configuration, weights and step")
     return config, weights, step
 
 
@@ -80,13 +83,11 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     denoiser = make_denoiser(make, space.dim, self_conditioning)
     parts = {name: make(name) for name in PARTS}
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        difference = str(error).strip().splitlines()[1].strip()
+    if difference := misfit(weights, model.state_dict()):
         raise UserError(
             f"{checkpoint} does not fit the model that this version makes of its configuration: {difference}"
-        ) from error
+        )
+    model.load_state_dict(weights)
     return model.eval()
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,6 @@ import datasets
 import platformdirs
 import torch
 import transformers
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
@@ -26,23 +23,25 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from diffusion_text.callbacks.checkpoints import SealedCheckpointIO
 from diffusion_text.checkpoints import PARTS, Make, as_data, assemble, load, make_denoiser, restore
 from diffusion_text.data.base import Encoder, TextDataModule
+from diffusion_text.data.sampling import steps_per_epoch
 from diffusion_text.diffusion.losses import CosineMagnitudeLoss, CrossEntropyLoss, MinSNRWeighting
 from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import Sampler
-from diffusion_text.entry import CONF
 from diffusion_text.environment import environment
 from diffusion_text.errors import UserError, first_line
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.recorded import flat_values, write_record
 from diffusion_text.runs import Run, find_checkpoint
+from diffusion_text.storage import is_stored, replacing_directory, write_json
 from diffusion_text.tasks.session import Session
+from diffusion_text.tensors import read_tensors
 
-PRESETS = ("experiment", "sweep")  # groups that are nothing but values and choices of other groups
-PLACES = ("run_dir", "cache_dir", "resume", "name")
 MACHINERY = (
     "trainer",
     "logger",
@@ -54,6 +53,17 @@ MACHINERY = (
     "objective",
     "report",
 )  # not what a model is
+RENEWED = (
+    "name",
+    "num_samples",
+    "sampler",
+    "optimizer",
+    "lr_schedule",
+    "data.batch_size",
+    "data.dir",
+    "data.num_workers",
+    "data.eval_texts",
+)  # what a resumed run may have otherwise, besides the machinery
 
 
 @dataclass
@@ -78,6 +88,10 @@ def compose_training(cfg: DictConfig) -> Training:
     check_route(cfg)
     check_values(cfg)
     check_machine(cfg)
+    config = {name: node for name, node in plain(cfg).items() if name not in MACHINERY}
+    began = read_tensors(run.last).get("hyper_parameters", {}) if is_stored(run.last) else None
+    if began is not None:
+        check_renewed(config, began, run)
     make: Make = partial(build, cfg)
     sampler = make("sampler")
     recipe = make("text_space")
@@ -91,26 +105,40 @@ def compose_training(cfg: DictConfig) -> Training:
     if is_autoencoder(cfg):
         model = compose_autoencoder(make, recipe, data, optimisation)
     else:
-        model = compose_diffusion(cfg, make, recipe, data, optimisation)
-    if recipe.kept and isinstance(model, TextDiffusion):
-        model.text_space.save(run.text_space)
-    config = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(config, dict)
-    OmegaConf.save(OmegaConf.create(config), run.config)
-    run.changes.write_text(json.dumps(changes(cfg), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    run.environment.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
-    model.save_hyperparameters({name: as_data(node) for name, node in config.items() if name not in MACHINERY})
+        own = run.text_space if began and recipe.kept and run.text_space.is_dir() else None
+        model = compose_diffusion(cfg, make, recipe, data, optimisation, own)
+    texts_per_step = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+    if began is not None and began.get("texts_per_step") != texts_per_step:
+        raise UserError(
+            f"{run.directory} was trained with {began.get('texts_per_step')} texts a step and would go on with "
+            f"{texts_per_step}: keep processes × data.batch_size × trainer.accumulate_grad_batches as it was"
+        )
+    limit_steps(trainer, steps_per_epoch(len(data.splits["train"]), texts_per_step), cfg.trainer)
+    model.save_hyperparameters(config | {"texts_per_step": texts_per_step})
+    if trainer.is_global_zero:
+        if recipe.kept and isinstance(model, TextDiffusion) and not began:
+            with replacing_directory(run.text_space) as directory:
+                model.text_space.save(directory)
+        write_record(cfg, run)
+        write_json(run.environment, environment())
     return Training(model, data, trainer, sampler, cfg.num_samples, cfg.seed, cfg.preflight, dict(cfg.report), run)
 
 
 def compose_diffusion(
-    cfg: DictConfig, make: Make, recipe: SpaceRecipe, data: TextDataModule, optimisation: dict[str, Any]
+    cfg: DictConfig,
+    make: Make,
+    recipe: SpaceRecipe,
+    data: TextDataModule,
+    optimisation: dict[str, Any],
+    own: Path | None = None,
 ) -> TextDiffusion:
-    """A diffusion model over `data`, which is tokenised here, and encoded where nothing of that is trained."""
+    """A diffusion model over `data`, which is tokenised here, and encoded where nothing of that is trained; in the
+    text space that lies in `own`, if the run has one already.
+    """
     parts = {name: make(name) for name in PARTS}
     check_parts(cfg, parts)
     denoiser = make_denoiser(make, recipe.dim, cfg.route.self_conditioning)
-    space = recipe.build(data)
+    space = recipe.load(own) if own else recipe.build(data)
     data.prepare(space.tokenizer, cast(Encoder, space) if space.encodes_ahead else None)
     longest = len(data.statistics["length_counts"]) - 1
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts, **optimisation)
@@ -179,41 +207,47 @@ def build(cfg: DictConfig, name: str, **arguments: Any) -> Any:
 
 
 def build_trainer(cfg: DictConfig) -> Trainer:
-    """Lightning's Trainer with this run's loggers and callbacks."""
+    """Lightning's Trainer with this run's loggers and callbacks, for `limit_steps` to tell how long and how often."""
     settings = {
+        "max_epochs": -1,
+        "val_check_interval": 1,
+        "check_val_every_n_epoch": None,
+        "use_distributed_sampler": False,
         "default_root_dir": cfg.run_dir,
-        "logger": [build(cfg.logger, name) for name in cfg.logger],
+        "logger": [build(cfg.logger, name) for name in cfg.logger if cfg.logger[name]],
         "callbacks": [build(cfg.callbacks, name) for name in cfg.callbacks if cfg.callbacks[name]],
+        "plugins": [SealedCheckpointIO()],
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
     }
     return build(cfg, "trainer", **settings)
 
 
-def changes(cfg: DictConfig) -> dict[str, Any]:
-    """What was chosen that is not the default: groups, then values other than those that come with the groups."""
-    chosen = HydraConfig.get().runtime.choices
-    started = GlobalHydra.instance().is_initialized()
-    with nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
-        usual = compose("train", return_hydra_config=True).hydra.runtime.choices
-        groups = {name: option for name, option in chosen.items() if name in usual and option != usual[name]}
-        groups = {name: option for name, option in groups.items() if not name.startswith("hydra/")}
-        plain = [f"{name}={option or 'null'}" for name, option in groups.items() if name not in PRESETS]
-        given = [*flat_values(compose("train", plain)).items()]
-    here = flat_values(cfg)
-    values = {name: value for name, value in here.items() if (name, value) not in given and "_target_" not in name}
-    return groups | {name: value for name, value in values.items() if not name.startswith(PLACES)}
+def limit_steps(trainer: Trainer, epoch: int, limits: DictConfig) -> None:
+    """Limit training, and the way to the next validation, in steps: however many batches make one, and with so many in
+    an epoch. All of training is one epoch of Lightning's.
+    """
+    numbers = (limits.max_steps, epoch * limits.max_epochs)
+    trainer.fit_loop.epoch_loop.max_steps = min(number for number in numbers if number > 0)
+    interval = limits.val_check_interval
+    steps = interval if isinstance(interval, int) else max(1, round(interval * epoch))
+    trainer.val_check_interval = steps * trainer.accumulate_grad_batches
 
 
-def flat_values(node: DictConfig) -> dict[str, Any]:
-    """Values by dotted name, interpolations as they are written."""
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as data, components by their names."""
+    return as_data(OmegaConf.to_container(cfg, resolve=True))
 
-    def walk(value: Any, name: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {name: value}
-        return {k: v for key, item in value.items() for k, v in walk(item, f"{name}.{key}".lstrip(".")).items()}
 
-    return walk(OmegaConf.to_container(node), "")
+def check_renewed(config: dict[str, Any], began: dict[str, Any], run: Run) -> None:
+    """Refuse settings that are not those that a run began with, unless they are such as can change on the way."""
+    before = flat_values(OmegaConf.create(began))
+    for name, value in flat_values(OmegaConf.create(config)).items():
+        if before.get(name) != value and not name.startswith(RENEWED):
+            raise UserError(
+                f"{run.directory} was trained with {name}={before.get(name)}, which {name}={value} cannot go on from: "
+                "leave it as it was, or choose another hydra.run.dir"
+            )
 
 
 def is_autoencoder(cfg: DictConfig) -> bool:
@@ -243,13 +277,17 @@ def check_values(cfg: DictConfig) -> None:
         check_count(cfg.report[name], f"report.{name}")
     if cfg.report.trace_steps == 1:
         raise UserError("report.trace_steps=1 is no way: use 2 or more, or 0 for no trace")
-    for name, least in (("max_steps", -1), ("accumulate_grad_batches", 1), ("log_every_n_steps", 1)):
-        check_count(cfg.trainer[name], f"trainer.{name}", least)
+    if not isinstance(cfg.trainer.val_check_interval, float) or not 0 < cfg.trainer.val_check_interval < math.inf:
+        check_count(cfg.trainer.val_check_interval, "trainer.val_check_interval", 1)
+    for name in ("max_steps", "max_epochs"):
+        check_count(cfg.trainer[name], f"trainer.{name}", -1)
+    for name in ("accumulate_grad_batches", "log_every_n_steps"):
+        check_count(cfg.trainer[name], f"trainer.{name}", 1)
     for name, least in (("length", 4), ("batch_size", 1), ("num_workers", 0)):
         check_count(cfg.data[name], f"data.{name}", least)
     if cfg.preflight not in ("stop", "warn", "only", "off"):
         raise UserError(f"preflight={cfg.preflight} is none of stop, warn, only, off")
-    if cfg.trainer.get("max_epochs") in (-1, None) and cfg.trainer.max_steps < 1:
+    if cfg.trainer.max_epochs < 1 and cfg.trainer.max_steps < 1:
         raise UserError("trainer.max_steps and trainer.max_epochs are both unlimited: set one of them")
 
 

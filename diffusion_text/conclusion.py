@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning import Trainer
 
 from diffusion_text.data.base import SPLITS, TextDataModule, tokenizer_digest
@@ -15,12 +13,14 @@ from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.progress import progress_bar
+from diffusion_text.storage import is_stored, write_json
 from diffusion_text.tasks.frontier import Frontier, sentences
 from diffusion_text.tasks.garble import Garble
 from diffusion_text.tasks.generate import write_samples
 from diffusion_text.tasks.quality import SampleQuality
 from diffusion_text.tasks.session import Session
 from diffusion_text.tasks.trace import Trace
+from diffusion_text.tensors import read_tensors
 from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.tracking.charts import save_noise_prediction
 from diffusion_text.tracking.publishing import publish
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def conclude(training: Training, seconds: float) -> None:
     """Evaluate, look closely, and keep it all: metrics.json, report.html and what lies in samples/."""
     model, run, trainer = training.model, training.run, training.trainer
-    best = torch.load(run.best if run.best.is_file() else run.last, map_location="cpu", weights_only=True)
+    best = read_tensors(run.best if is_stored(run.best) else run.last)
     model.load_state_dict(best["state_dict"])
     logged = evaluate(training)
     facts: dict[str, Any] = {
@@ -60,7 +60,7 @@ def conclude(training: Training, seconds: float) -> None:
     declared = model.FIGURES | TextQuality.FIGURES | SampleQuality.FIGURES | Frontier.FIGURES | Garble.FIGURES
     names = [name for name, _ in flat(figures | facts) if not name.rpartition("/")[2].isdigit()]
     facts["figures"] = typed(names, declared, ruler(training))
-    run.metrics.write_text(json.dumps(figures | facts, indent=2) + "\n", encoding="utf-8")
+    write_json(run.metrics, figures | facts)
     record = Record(run)
     write_report(record)
     publish(trainer.loggers, record)

@@ -7,15 +7,21 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffusion_text.commands import fail, nearest
-from diffusion_text.errors import UserError, first_line
+from diffusion_text.errors import StoppedError, UserError, first_line
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
 CONF = Path(__file__).parent.parent / "conf"
+TEXTS = ("text",)
+PATHS = ("run", "ckpt", "outputs", "data.dir", "cache_dir", "resume", "hydra.run.dir", "hydra.sweep.dir")
 EXTRA = "joblib and submitit launchers and the optuna sweeper come with pip install -e '.[sweeps]'"
 
 
@@ -24,10 +30,12 @@ def run(main: Callable[[], None]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve each other on a busy machine
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of ending in Hydra
     try:
-        sys.argv = quoted(resumed(sys.argv))
+        sys.argv = prepared(sys.argv)
         main()
     except UserError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
         if type(error).__module__.startswith(("hydra.", "omegaconf.")):
             fail(explain(error))
@@ -51,51 +59,76 @@ def user_errors() -> Iterator[None]:
 
 
 @contextmanager
-def recorded_errors() -> Iterator[None]:
-    """Inside a training job: why it failed is kept in its run directory; in a sweep the other jobs then go on."""
+def training_job(cfg: DictConfig) -> Iterator[None]:
+    """Inside, this process alone trains in its run directory. What was asked for is kept there, and why it failed; in a
+    sweep the other jobs then go on.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+    from diffusion_text.recorded import write_record
+    from diffusion_text.runs import Run
+    from diffusion_text.storage import write_text
+
+    run, is_first = Run(Path(cfg.run_dir)), rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    with run.locked() if is_first else nullcontext():
+        try:
+            if is_first and not run.changes.is_file():
+                write_record(cfg, run)
+            yield
+        except StoppedError as stop:
+            log.info("%s; python %s resume=%s goes on", stop, Path(sys.argv[0]).name, run.directory)
+            sys.exit(stop.exit_code)
+        except Exception as error:
+            with suppress(UserError):
+                write_text(run.error, f"{type(error).__name__}: {first_line(error)}\n")
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                raise
+            log.error("%s", first_line(error), exc_info=not isinstance(error, UserError))
+
+
+# ---- arguments
+
+
+def prepared(argv: list[str]) -> list[str]:
+    """Arguments as Hydra wants them: paths and prompts are free text to a user; `resume=RUN` stands for that run's own
+    settings, in that run's directory.
+    """
+    if any(argument.startswith("hydra.job.name=train_ddp_process_") for argument in argv):
+        return argv  # those of the process that started this one
+    several = bool({"-m", "--multirun"} & set(argv))
+    given = [free(argument, several) for argument in argv[1:]]
+    resumed = [argument.partition("=")[2] for argument in argv[1:] if argument.startswith("resume=")]
+    if not resumed or resumed[-1] in ("", "null"):
+        return [argv[0], *given]
+    from diffusion_text.recorded import literal, read_record
     from diffusion_text.runs import Run
 
-    job = HydraConfig.get()
-    file = Run(Path(job.runtime.output_dir)).error
-    try:
-        yield
-    except BaseException as error:
-        if not (isinstance(error, SystemExit) and not error.code):
-            file.write_text(f"{type(error).__name__}: {first_line(error)}\n", encoding="utf-8")
-        if job.mode != RunMode.MULTIRUN or not isinstance(error, Exception):
-            raise
-        log.error("%s", first_line(error), exc_info=not isinstance(error, UserError))
+    directory = path_of(resumed[-1])
+    new = [argument for argument in given if not argument.startswith("resume=")]
+    place = f"hydra.run.dir={literal(directory)}"
+    resume = f"resume={literal(directory)}"
+    return [argv[0], place, "hydra.mode=RUN", *read_record(Run(Path(directory))), resume, *new]  # RUN: be it of a sweep
 
 
-def quoted(argv: list[str]) -> list[str]:
-    """With the value of `text=` in the quotes that Hydra wants around free text, unless it has them."""
-    plain = re.compile(r"text=(?!(['\"]).*\1$|null$)(.+)", re.DOTALL)
+def free(argument: str, several: bool) -> str:
+    """An argument whose value is free text in the quotes that Hydra wants around it."""
+    from diffusion_text.recorded import literal
 
-    def quote(match: re.Match[str]) -> str:
-        escaped = re.sub(r"(\\*)'", r"\1\1\\'", match.group(2))
-        return f"text='{escaped}'"
+    name, equals, value = argument.partition("=")
+    if not equals or value in ("", "null") or name not in (*TEXTS, *PATHS) or (several and name in PATHS):
+        return argument
+    if name in TEXTS:
+        return f"{name}={literal(value)}"
+    return argument if "${" in value else f"{name}={literal(path_of(value))}"
 
-    return [plain.sub(quote, argument) if plain.fullmatch(argument) else argument for argument in argv]
 
-
-def resumed(argv: list[str]) -> list[str]:
-    """With `resume=RUN`: that run's own overrides first, in that run's directory, then whatever is new."""
-    runs = [argument.partition("=")[2] for argument in argv[1:] if argument.startswith("resume=")]
-    if not runs or runs[-1] in ("", "null"):
-        return argv
-    directory = Path(runs[-1])
-    overrides = directory / ".hydra" / "overrides.yaml"
-    if not overrides.is_file():
-        raise UserError(
-            f"resume={directory} is no run: it has no .hydra/overrides.yaml; runs lie in outputs/DATE/TIME-NAME"
-        )
-    from omegaconf import OmegaConf
-
-    earlier = [override for override in map(str, OmegaConf.load(overrides)) if not override.startswith("resume=")]
-    return [argv[0], f"hydra.run.dir={directory}", "hydra.mode=RUN", *earlier, *argv[1:]]  # RUN: be it of a sweep
+def path_of(value: str) -> str:
+    """The path that a user means, be it quoted for Hydra or not."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        value = value[1:-1]
+    return str(Path(value).expanduser())
 
 
 def explain(error: Exception) -> str:

@@ -1,4 +1,6 @@
-"""What a user can set right."""
+"""What a user can set right, and what a user asked for."""
+
+import signal
 
 
 class UserError(ValueError):
@@ -6,6 +8,14 @@ class UserError(ValueError):
 
     The entry points print it without a traceback and exit with code 2.
     """
+
+
+class StoppedError(Exception):
+    """A training was told to stop by a signal, and has saved where it was. The exit code is 128 + the signal's."""
+
+    def __init__(self, step: int, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
+        self.exit_code = 128 + number
 
 
 def first_line(error: BaseException) -> str:

@@ -24,10 +24,10 @@ SHORTER = {
 
 
 class Bar(RichProgressBar):
-    """Rich's bar, with names that fit a terminal and without a number of epochs where only steps are limited."""
+    """Rich's bar over the whole training, with names that fit a terminal."""
 
     def _get_train_description(self, current_epoch):
-        return f"Epoch {current_epoch}"
+        return "Training"
 
     def get_metrics(self, trainer, pl_module):
         return {short(name): value for name, value in super().get_metrics(trainer, pl_module).items()}
@@ -56,19 +56,19 @@ class ProgressLines(ProgressBar):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         step, every = trainer.global_step, 10 * trainer.log_every_n_steps
         if not trainer.is_global_zero or step % every or step == self.since[1]:
-            return
+            return  # several batches make a step when they accumulate
         rate = (step - self.since[1]) / (time.monotonic() - self.since[0])
-        left = (trainer.max_steps - step) / rate if trainer.max_steps > 0 else None
+        left = (trainer.max_steps - step) / rate
         figures = "  ".join(f"{name} {value:.3f}" for name, value in self.get_metrics(trainer, pl_module).items())
-        log.info("Step %d of %s, %.1f it/s%s  %s", step, trainer.max_steps, rate, remaining(left), figures)
+        log.info("Step %d of %s, %.1f it/s, %s left  %s", step, trainer.max_steps, rate, remaining(left), figures)
 
     def get_metrics(self, trainer, pl_module):
         return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if isinstance(v, float)}
 
 
-def remaining(seconds: float | None) -> str:
-    """Time left, as words of a line."""
-    return "" if seconds is None else f", {seconds // 60:.0f}:{seconds % 60:02.0f} left"
+def remaining(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
 
 
 def progress_bar() -> ProgressBar:

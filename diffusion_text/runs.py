@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from diffusion_text.errors import UserError
+from diffusion_text.storage import is_stored, not_written
 
 
 @dataclass(frozen=True)
@@ -15,9 +20,14 @@ class Run:
     directory: Path
 
     @property
-    def hydra(self) -> Path:
-        """What Hydra keeps: overrides.yaml, as they were given; hydra.yaml, the options chosen among other things."""
-        return self.directory / ".hydra"
+    def overrides(self) -> Path:
+        """What was asked for, as it was written."""
+        return self.directory / ".hydra" / "overrides.yaml"
+
+    @property
+    def choices(self) -> Path:
+        """The option chosen in each group, where Hydra would keep it."""
+        return self.directory / ".hydra" / "hydra.yaml"
 
     @property
     def config(self) -> Path:
@@ -97,6 +107,21 @@ class Run:
         """The final figures by noise level, as a picture."""
         return self.directory / "noise_prediction.png"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Inside, no other process trains here; raises UserError where one does."""
+        lock = FileLock(self.directory / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(f"another process is training in {self.directory}: choose another hydra.run.dir") from error
+        except OSError as error:
+            raise not_written(self.directory, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> Run:
         """The run that a checkpoint belongs to."""
@@ -119,6 +144,6 @@ def find_checkpoint(run: str | None, ckpt: str | None, outputs: str) -> Path:
         return Path(ckpt)
     chosen = Run.newest(Path(outputs)) if run is None else Run(Path(run))
     for checkpoint in (chosen.best, chosen.last):
-        if checkpoint.is_file():
+        if is_stored(checkpoint):
             return checkpoint
     raise UserError(f"run={run} is no run: it has no checkpoints/best.ckpt; runs lie in {outputs}/DATE/TIME-NAME")

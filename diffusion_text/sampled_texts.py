@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from diffusion_text.storage import append_json, read_json_lines, write_json_lines
 
 Lines = list[dict[str, Any]]
 
 
 def read(file: Path) -> Lines:
     """Each validation's `step` and `texts`."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return [json.loads(line) for line in lines]
+    return read_json_lines(file)
 
 
 def append(file: Path, step: int, texts: list[str]) -> None:
     """Add a validation, in the place of any of this step or later ones."""
     keep(file, step - 1)
-    file.parent.mkdir(exist_ok=True)
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"step": step, "texts": texts}, ensure_ascii=False) + "\n")
+    append_json(file, {"step": step, "texts": texts})
 
 
 def keep(file: Path, step: int) -> None:
-    """Drop what was sampled after `step`: a run that goes on from there samples it again."""
-    lines = read(file)
+    """Drop what a file with a step a line has after `step`: a run that goes on from there writes it again."""
+    lines = read_json_lines(file)
     kept = [line for line in lines if line["step"] <= step]
     if kept != lines:
-        file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8")
+        write_json_lines(file, kept)
 
 
 def table(lines: Lines) -> tuple[list[str], list[list[Any]]]:

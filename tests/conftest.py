@@ -247,11 +247,11 @@ def lm_checkpoint(untrained_lm, tmp_path):
 @pytest.fixture
 def checkpoint(untrained, tmp_path):
     """A function that writes this checkpoint with some values of its configuration changed."""
+    from diffusion_text.tensors import write_tensors
 
     def write(**changes):
         file = tmp_path / "written" / "checkpoints" / "best.ckpt"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(untrained | {"hyper_parameters": untrained["hyper_parameters"] | changes}, file)
+        write_tensors(file, untrained | {"hyper_parameters": untrained["hyper_parameters"] | changes})
         return file
 
     return write

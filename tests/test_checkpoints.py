@@ -1,5 +1,6 @@
 import contextlib
 import csv
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from diffusion_text.checkpoints import CONTRACTS, as_data, assemble, components
 from diffusion_text.composition import compose_training
 from diffusion_text.diffusion.samplers import DDIMSampler
 from diffusion_text.errors import UserError
+from diffusion_text.storage import write_sealed
+from diffusion_text.tensors import write_tensors
 from diffusion_text.training import fit
 
 
@@ -99,7 +102,7 @@ def test_a_file_that_is_no_checkpoint_is_one_line(sampled, tmp_path, content):
 def test_other_peoples_tensors_are_no_checkpoint(sampled, tmp_path, content):
     file = tmp_path / "checkpoints" / "best.ckpt"
     file.parent.mkdir()
-    torch.save(content, file)
+    write_sealed(file, partial(torch.save, content))
     with pytest.raises(UserError, match=r"is not a checkpoint of this project"):
         sampled(file)
 
@@ -111,7 +114,7 @@ def test_a_checkpoint_with_code_in_it_is_refused(sampled, tmp_path):
 
     file = tmp_path / "checkpoints" / "best.ckpt"
     file.parent.mkdir()
-    torch.save({"hyper_parameters": Bomb()}, file)
+    write_sealed(file, partial(torch.save, {"hyper_parameters": Bomb()}))
     with pytest.raises(UserError, match="is not a checkpoint of this project"):
         sampled(file)
     assert not (tmp_path / "victim").exists()
@@ -121,7 +124,7 @@ def test_another_versions_weights_are_one_line(sampled, checkpoint):
     file = checkpoint()
     content = torch.load(file, weights_only=True)
     content["state_dict"].popitem()
-    torch.save(content, file)
+    write_tensors(file, content)
     with pytest.raises(UserError, match=r"^[^\n]*does not fit the model[^\n]*$"):
         sampled(file)
 
@@ -179,7 +182,7 @@ def test_the_best_checkpoint_may_be_that_of_the_best_text(trained_lm):
     training = trained_lm("run", 3, "prediction=logits", "callbacks.best.monitor=quality/judge_nll", *quality)
     with (training.run.directory / "metrics.csv").open(newline="", encoding="utf-8") as stream:
         rows = [
-            (float(row["quality/judge_nll"]), int(row["step"]))
+            (float(row["quality/judge_nll"]), int(row["step"]) + 1)
             for row in csv.DictReader(stream)
             if row["quality/judge_nll"]
         ]

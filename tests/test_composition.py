@@ -6,9 +6,10 @@ import torch
 from omegaconf import OmegaConf
 from torch.testing import assert_close
 
-from diffusion_text.composition import changes, check_machine, compose_training
+from diffusion_text.composition import check_machine, compose_training
 from diffusion_text.errors import UserError
 from diffusion_text.models.text_autoencoder import TextAutoencoder
+from diffusion_text.recorded import changes
 
 CONF = Path(__file__).parents[1] / "conf"
 TASKS = [file.stem for file in sorted(CONF.glob("task/*.yaml"))]
@@ -84,8 +85,9 @@ def test_the_loggers_and_callbacks_are_the_configured_ones(composed, settings):
     trainer = compose_training(cfg).trainer
     names = {type(part).__name__ for part in [*trainer.callbacks, *trainer.loggers]}
     assert names >= {"SampleTexts", "EMA", "EarlyStopping", "RunCSVLogger", "TensorBoardLogger"}
-    assert "val/loss" in [callback.monitor for callback in trainer.checkpoint_callbacks]
+    assert trainer.checkpoint_callback.monitor == "val/loss"
     order = [type(callback).__name__ for callback in trainer.callbacks]
+    assert order[-1] == "LastCheckpoint", "it saves, and stops, what all others are done with"
     assert order.index("SampleTexts") < order.index("EMA"), "samples need the averaged weights"
 
 

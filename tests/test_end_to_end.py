@@ -1,5 +1,7 @@
+import contextlib
 import csv
 import json
+import math
 import os
 import random
 import re
@@ -14,8 +16,9 @@ import torch
 from lightning import Callback
 
 from diffusion_text.composition import compose_task, compose_training
-from diffusion_text.errors import UserError
+from diffusion_text.errors import StoppedError, UserError
 from diffusion_text.runs import Run
+from diffusion_text.tensors import write_tensors
 from diffusion_text.training import train
 
 ROOT = Path(__file__).parents[1]
@@ -363,7 +366,7 @@ def test_a_resumed_run_remembers_its_best_wherever_it_was_moved(another, train_h
     [state] = [state for name, state in content["callbacks"].items() if "'val/loss'" in name]
     state |= {"best_model_score": unbeatable, "kth_value": unbeatable}
     state["best_k_models"] = dict.fromkeys(state["best_k_models"], unbeatable)
-    torch.save(content, another.last)
+    write_tensors(another.last, content)
     best = load(another.best)["global_step"]
     train_here(another, "trainer.max_steps=30")
     assert load(another.last)["global_step"] == 30
@@ -410,7 +413,7 @@ def stopped(train_here, tmp_path):
 
     def stopped(how):
         run = Run(tmp_path / "stopped")
-        with pytest.raises((KeyError, SystemExit)) as ending:
+        with pytest.raises((KeyError, StoppedError)) as ending:
             train_here(run, callback=Stop(how))
         return run, ending.value
 
@@ -419,7 +422,7 @@ def stopped(train_here, tmp_path):
 
 def test_a_terminated_training_exits_with_143(stopped):
     _, ending = stopped("signal")
-    assert ending.code == 143
+    assert ending.exit_code == 143
 
 
 @pytest.mark.parametrize("how", ["signal", "exception"])
@@ -452,13 +455,157 @@ def test_a_failing_check_stops_a_training_before_it_starts(train_here, tmp_path,
     assert not stopped.checkpoints.exists()
 
 
-def test_two_trainings_in_one_directory_are_refused(train_here, tmp_path):
-    from filelock import FileLock
+def content(directory):
+    """The bytes of every file below a directory."""
+    return {file: file.read_bytes() for file in directory.rglob("*") if file.is_file()}
 
-    taken = Run(tmp_path / "taken")
-    taken.directory.mkdir()
-    with (
-        FileLock(taken.directory / ".lock"),
-        pytest.raises(UserError, match=r"^another process is training in \S+: choose another hydra\.run\.dir$"),
-    ):
-        train_here(taken)
+
+def test_a_second_training_in_one_directory_is_refused_and_changes_nothing(call, another):
+    with another.locked():
+        before = content(another.directory)
+        result = call("train.py", f"resume={another.directory}", "seed=1")
+        assert content(another.directory) == before
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
+    assert line == f"train.py: another process is training in {another.directory}: choose another hydra.run.dir"
+
+
+# ---- what a resumed run may change
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("model.width=32", "model.width=narrow, which model.width=32 cannot go on from"),
+        ("schedule=sqrt", "schedule.component=CosineSchedule"),
+        ("data.batch_size=24", "48 texts a step and would go on with 24"),
+    ],
+)
+def test_what_a_run_did_not_begin_with_is_refused_before_anything_is_written(train_here, another, override, says):
+    before = content(another.directory)
+    with pytest.raises(UserError) as refusal:
+        train_here(another, override)
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert content(another.directory) == before
+
+
+def test_smaller_batches_that_make_the_same_steps_go_on_with_the_same_texts(train_here, another):
+    train_here(another, "data.batch_size=24", "trainer.accumulate_grad_batches=2", "trainer.max_steps=25")
+    assert load(another.last)["global_step"] == 25
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_learning_rate_of_a_resumed_run_is_that_of_its_settings(train_here, another, schedule):
+    settings = [f"lr_schedule={schedule}", "lr_schedule.num_warmup_steps=2", "optimizer.lr=5e-3"]
+    train_here(another, *settings, "trainer.max_steps=30", "trainer.log_every_n_steps=1")
+    logged = {int(row["step"]) + 1: float(row["train/learning_rate"]) for row in rows(another) if row["train/loss"]}
+    for step in range(21, 31):
+        share = (step - 1 - 2) / (30 - 2)
+        factor = 1 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * share))
+        assert logged[step] == pytest.approx(5e-3 * factor), step
+
+
+# ---- epochs and accumulation
+
+
+def test_a_run_limited_by_epochs_ends_with_the_epoch_and_is_saved(train_here, tmp_path):
+    epochs = Run(tmp_path / "epochs")
+    train_here(epochs, "trainer.max_steps=-1", "trainer.max_epochs=2")
+    assert load(epochs.last)["global_step"] == 14
+    assert load(epochs.best)["global_step"] in (10, 14)
+
+
+def test_intervals_are_in_steps_whatever_accumulates(train_here, tmp_path):
+    accumulated = Run(tmp_path / "accumulated")
+    settings = ["data.batch_size=16", "trainer.accumulate_grad_batches=3", "trainer.max_steps=12"]
+    train_here(accumulated, *settings, "trainer.val_check_interval=5")
+    logged = rows(accumulated)
+    assert [int(row["step"]) + 1 for row in logged if row["train/loss"]] == [5, 10, 12]
+    assert [int(row["step"]) + 1 for row in logged if row["val/loss"]] == [5, 10, 12]
+    assert [line["step"] for line in lines(accumulated.texts)] == [5, 10, 12]
+
+
+def test_fewer_texts_than_a_step_takes_are_repeated(train_here, tmp_path):
+    few = Run(tmp_path / "few")
+    train_here(few, "data.batch_size=1000", "trainer.max_steps=2", "preflight=warn")
+    assert load(few.last)["global_step"] == 2
+
+
+# ---- killed
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["trainer.max_steps=12", "trainer.val_check_interval=4"],
+        ["trainer.max_steps=-1", "trainer.max_epochs=1", "trainer.val_check_interval=3", "data.num_workers=1"],
+        [
+            "trainer.max_steps=12",
+            "trainer.val_check_interval=4",
+            "data.batch_size=24",
+            "trainer.accumulate_grad_batches=2",
+        ],
+    ],
+    ids=["steps", "epochs", "accumulation"],
+)
+def test_a_killed_training_goes_on_as_if_it_had_not_been(train_here, tmp_path, settings):
+    brief = ["report.quality=0", "report.frontier=0", "report.garbled=0", "report.trace_steps=0"]
+    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
+    train_here(whole, *settings, *brief)
+    kills = random.Random(0)
+    for _ in range(3):
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                train_here(killed, *settings, *brief, callback=Kill(kills.randrange(20)))
+            os._exit(0)
+        os.waitpid(child, 0)
+        kills.random()
+    train_here(killed, *settings, *brief)
+    assert differences(load(killed.last), load(whole.last)) == []
+    assert differences(load(killed.best), load(whole.best)) == []
+    for row, expected in zip(rows(killed), rows(whole), strict=True):
+        assert figures(row) == figures(expected)
+
+
+def figures(row):
+    """A row of metrics.csv without the figures of speed."""
+    return {name: value for name, value in row.items() if value and not name.startswith("speed/")}
+
+
+class Kill(Callback):
+    """Kills the process at the nth of the moments at which it is called."""
+
+    def __init__(self, moment):
+        self.moment = moment
+
+    def pass_moment(self, *args, **kwargs):
+        if self.moment == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.moment -= 1
+
+    on_train_batch_start = on_before_optimizer_step = on_train_batch_end = pass_moment
+    on_validation_start = on_validation_batch_end = on_validation_epoch_end = on_validation_end = pass_moment
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_stopped_in_a_validation_goes_on_as_if_never_stopped(train_here, tmp_path, run, number):
+    stopped = Run(tmp_path / "stopped")
+    with pytest.raises(StoppedError) as ending:
+        train_here(stopped, callback=StopInValidation(number))
+    assert ending.value.exit_code == 128 + number
+    train_here(stopped)
+    assert differences(load(stopped.last), load(run.last)) == []
+    assert differences(load(stopped.best), load(run.best)) == []
+
+
+class StopInValidation(Callback):
+    """Sends a signal in the middle of the first validation."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def on_validation_batch_end(self, trainer, *args):
+        if trainer.global_step == 10:
+            os.kill(os.getpid(), self.number)

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -5,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from diffusion_text import entry
 from diffusion_text.errors import UserError
@@ -121,53 +124,62 @@ def test_help_shows_every_group_and_option(call):
         assert options == {file.stem for file in group.glob("*.yaml")}
 
 
-# ---- resuming
+# ---- arguments
 
 
 @pytest.fixture
 def run_of(tmp_path):
-    """A function that makes a run directory in which these overrides were used."""
+    """A function that makes a run directory with such a record."""
 
-    def make(*overrides, name="run"):
-        (tmp_path / name / ".hydra").mkdir(parents=True)
-        lines = "".join(f"- {override}\n" for override in overrides) or "[]\n"
-        (tmp_path / name / ".hydra" / "overrides.yaml").write_text(lines, encoding="utf-8")
+    def make(name="run", **changes):
+        (tmp_path / name).mkdir(parents=True)
+        changes = {key.replace("__", "."): value for key, value in changes.items()}
+        (tmp_path / name / "changes.json").write_text(json.dumps(changes), encoding="utf-8")
         return tmp_path / name
 
     return make
 
 
-def test_resuming_takes_the_runs_overrides_first(run_of):
-    run = run_of("schedule=cosine", "trainer.max_steps=20")
-    argv = entry.resumed(["train.py", f"resume={run}", "trainer.max_steps=30"])
-    assert argv.index("schedule=cosine") < argv.index("trainer.max_steps=20") < argv.index("trainer.max_steps=30")
-    assert f"hydra.run.dir={run}" in argv
+def test_resuming_takes_the_runs_settings_first_and_groups_before_values(run_of):
+    run = run_of(trainer__max_steps=20, schedule="sqrt")
+    argv = entry.prepared(["train.py", f"resume={run}", "trainer.max_steps=30"])
+    assert argv.index("schedule=sqrt") < argv.index("++trainer.max_steps=20") < argv.index("trainer.max_steps=30")
+    assert f"hydra.run.dir='{run}'" in argv
     assert argv[0] == "train.py"
-
-
-def test_resuming_a_resumed_run_forgets_where_from(run_of):
-    run = run_of("seed=1", "resume=elsewhere")
-    assert "resume=elsewhere" not in entry.resumed(["train.py", f"resume={run}"])
 
 
 @pytest.mark.parametrize("argv", [["train.py", "seed=1"], ["train.py", "resume=null"], ["train.py", "resume="]])
 def test_without_resume_nothing_changes(argv):
-    assert entry.resumed(argv) == argv
+    assert entry.prepared(argv) == argv
 
 
 def test_resuming_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^resume=\S+ is no run: [^\n]*runs lie in outputs/DATE/TIME-NAME$"):
-        entry.resumed(["train.py", f"resume={tmp_path}"])
+        entry.prepared(["train.py", f"resume={tmp_path}"])
 
 
-@pytest.mark.parametrize("name", ["12-00-00-textunet-sqrt-v", "my run"])
-def test_a_group_can_be_chosen_anew_on_resuming(call, run_of, name):
-    run = run_of("sampler=ddim", "trainer.max_steps=20", "seed=3", name=name)
+@pytest.mark.parametrize("name", ["12-00-00-textunet-sqrt-v", "my run", "a, b (2)", "übung", "lr=0.1", "it's", "${x}"])
+def test_a_run_of_any_name_is_gone_on_with_and_a_group_can_be_chosen_anew(call, run_of, name):
+    run = run_of(name, sampler="ddim", trainer__max_steps=20, seed=3)
     shown = call("train.py", f"resume={run}", "sampler=ddpm", "trainer.max_steps=30", "--cfg", "job")
     assert shown.returncode == 0, shown.stderr
     assert "DDPMSampler" in shown.stdout
     assert "max_steps: 30" in shown.stdout
     assert "seed: 3" in shown.stdout
+    assert yaml.safe_load(shown.stdout)["resume"] in (str(run), str(run).replace("${", "\\${"))
+
+
+@pytest.mark.parametrize("name", ["a, b (2)", "übung", "lr=0.1", "'quoted'", "~/home"])
+@pytest.mark.parametrize("argument", ["run", "data.dir", "hydra.run.dir"])
+def test_any_path_is_a_path(name, argument):
+    [_, prepared] = entry.prepared(["train.py", f"{argument}={name}"])
+    parsed = OverridesParser.create().parse_override(prepared)
+    assert parsed.key_or_group == argument
+    assert parsed.value() == {"'quoted'": "quoted", "~/home": str(Path("~/home").expanduser())}.get(name, name)
+
+
+def test_a_sweep_over_paths_is_a_sweep():
+    assert entry.prepared(["train.py", "-m", "data.dir=a,b"]) == ["train.py", "-m", "data.dir=a,b"]
 
 
 # ---- telling what was meant

@@ -32,8 +32,7 @@ def test_where_someone_watches_a_bar_tells_what_is_done(monkeypatch, capsys):
 
 
 def test_time_left_is_minutes_and_seconds():
-    assert remaining(None) == ""
-    assert remaining(125.4) == ", 2:05 left"
+    assert remaining(125.4) == "2:05"
 
 
 def test_metrics_have_the_names_of_tables():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diffusion_text.entry import resumed
+from diffusion_text.entry import prepared
 from diffusion_text.runs import Run
 from diffusion_text.sweeps import objective
 from diffusion_text.tracking.records import Record
@@ -29,13 +29,13 @@ from pathlib import Path
 
 import hydra
 
-from diffusion_text.entry import recorded_errors, run, user_errors
+from diffusion_text.entry import run, training_job, user_errors
 from diffusion_text.errors import UserError
 from diffusion_text.sweeps import objective
 
 @hydra.main(version_base="1.3", config_path="CONF", config_name="train")
 def main(cfg):
-    with user_errors(), recorded_errors():
+    with user_errors(), training_job(cfg):
         if cfg.seed == 1:
             raise UserError("seed=1 is bad luck: take another")
         if cfg.seed == 2:
@@ -231,5 +231,5 @@ def test_every_job_of_a_preset_can_be_built(composed, preset, base):
 def test_a_job_of_a_sweep_is_resumed_as_a_run_of_its_own(swept):
     directory = next(swept[1].glob("0-*"))
     assert Record(Run(directory)).overrides["optimizer.lr"] == "0.01"
-    argv = resumed(["train.py", f"resume={directory}"])
+    argv = prepared(["train.py", f"resume={directory}"])
     assert "hydra.mode=RUN" in argv

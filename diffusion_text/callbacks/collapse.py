@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,13 +9,16 @@ from pathlib import Path
 import torch
 from lightning import Callback, Trainer
 
+from diffusion_text import sampled_texts
 from diffusion_text.callbacks.ema import EMA
 from diffusion_text.diagnostics.collapse import Alarm, collapse_alarms
 from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.models.base import ends_step
 from diffusion_text.models.quality import Judge, Quality
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import root_mean_square
 from diffusion_text.runs import Run
+from diffusion_text.storage import append_json
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +51,19 @@ class CollapseMonitor(Callback):
         self.every_n_steps, self.num_samples, self.seed = every_n_steps, num_samples, seed
         self.warm_up, self.patience, self.action = warm_up, patience, action
         self.in_a_row: dict[str, int] = {}
-        self.looked_at = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.judge = Judge(data.splits, pl_module.text_space.tokenizer)
         self.real = self.judge(self.judge.real("validation", self.num_samples))
 
+    def on_train_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
+        if trainer.is_global_zero:
+            sampled_texts.keep(self.run.alarms, trainer.global_step)
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: TextDiffusion, outputs, batch, batch_idx) -> None:  # type: ignore[override]
-        step = trainer.global_step
-        if step % self.every_n_steps or step == self.looked_at:  # several batches make a step when they accumulate
+        if trainer.global_step % self.every_n_steps or not ends_step(trainer, batch_idx):
             return
-        self.looked_at = step
         if trainer.is_global_zero:
             self.check(trainer, pl_module, batch)
         if self.action == "stop":  # all processes, or none
@@ -75,8 +78,10 @@ class CollapseMonitor(Callback):
         figures |= real | {"quality/rms": rms}
         pl_module.log_dict(figures, logger=False, rank_zero_only=True)  # for callbacks that monitor them
         for logger in trainer.loggers:
-            logger.log_metrics(figures, step)  # once; Lightning would repeat them at every step that is logged
-        if step < self.warm_up * trainer.estimated_stepping_batches:
+            logger.log_metrics(
+                figures, step - 1
+            )  # as Lightning counts; once: Lightning would repeat them at every step that is logged
+        if step < self.warm_up * trainer.max_steps:
             return
         alarms = collapse_alarms(quality.figures, self.real.figures, quality.most_frequent, rms)
         self.in_a_row = {alarm.name: self.in_a_row.get(alarm.name, 0) + 1 for alarm in alarms}
@@ -97,14 +102,13 @@ class CollapseMonitor(Callback):
     def ring(self, alarm: Alarm, trainer: Trainer) -> None:
         """Raise an alarm."""
         row = {"step": trainer.global_step} | alarm._asdict()
-        with self.run.alarms.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        append_json(self.run.alarms, row)
         log.warning("Step %d, %s: %s; %s", trainer.global_step, alarm.name, alarm.measured, alarm.cause)
         if self.action == "stop":
             trainer.should_stop = True
 
     def state_dict(self):
-        return {"in_a_row": self.in_a_row, "looked_at": self.looked_at}
+        return {"in_a_row": self.in_a_row}
 
     def load_state_dict(self, state_dict):
-        self.in_a_row, self.looked_at = state_dict["in_a_row"], state_dict["looked_at"]
+        self.in_a_row = state_dict["in_a_row"]

@@ -4,6 +4,8 @@ import time
 
 from lightning import Callback, LightningModule, Trainer
 
+from diffusion_text.models.base import ends_step, logs
+
 
 class Speed(Callback):
     """Logs `speed/steps_per_second` and `speed/tokens_per_second` of the steps since the last that was logged.
@@ -21,8 +23,8 @@ class Speed(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         self.tokens += batch["mask"].numel() * trainer.world_size
         step = trainer.global_step
-        if step % trainer.log_every_n_steps or step == self.step:  # type: ignore[attr-defined]
-            return  # several batches make a step when they accumulate
+        if not logs(trainer, step) or not ends_step(trainer, batch_idx):
+            return
         seconds = time.monotonic() - self.since
         speed = {"steps_per_second": (step - self.step) / seconds, "tokens_per_second": self.tokens / seconds}
         pl_module.log_dict({f"speed/{name}": value for name, value in speed.items()})

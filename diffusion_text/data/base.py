@@ -14,7 +14,6 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,10 +22,11 @@ import torch
 from lightning import LightningDataModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from diffusion_text.cache import cached_directory
 from diffusion_text.data.reading import Lines, paragraphs
+from diffusion_text.data.sampling import ResumableLoader, Steps
 from diffusion_text.errors import UserError
 from diffusion_text.progress import counted, counting
 
@@ -194,15 +194,12 @@ class TextDataModule(LightningDataModule, ABC):
         return {split: datasets.load_from_disk(self.directory / split).with_format("torch") for split in SPLITS}
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled; the order follows from (seed, epoch), and a resumed run goes on where its epoch stopped."""
-        epoch, batches_done = 0, 0
-        if self.trainer:
-            epoch = self.trainer.current_epoch
-            batches_done = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        dataset = self.splits["train"]
-        sampler = ResumedSampler(dataset, *self._ranks(), shuffle=True, seed=self.seed)
-        sampler.resume(epoch, batches_done * self.batch_size)
-        return self._loader(dataset, sampler, drop_last=len(dataset) >= self.batch_size)
+        """All steps of the training, as one epoch; a resumed run goes on after the step that it is at."""
+        dataset, trainer = self.splits["train"], self.trainer
+        if trainer is None:
+            return self._loader(dataset, Steps(len(dataset), 1, self.batch_size, seed=self.seed))
+        progress = (trainer.max_steps, self.batch_size, trainer.accumulate_grad_batches)
+        return self._loader(dataset, Steps(len(dataset), *progress, *self._ranks(), self.seed, trainer.global_step))
 
     def val_dataloader(self) -> DataLoader:
         return self._in_order("validation")
@@ -219,12 +216,12 @@ class TextDataModule(LightningDataModule, ABC):
 
     def _in_order(self, split: str) -> DataLoader:
         dataset = self.evaluated(split)
-        return self._loader(dataset, DistributedSampler(dataset, *self._ranks(), shuffle=False), drop_last=False)
+        return self._loader(dataset, DistributedSampler(dataset, *self._ranks(), shuffle=False))
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _loader(self, dataset: Dataset, sampler: DistributedSampler, drop_last: bool) -> DataLoader:
+    def _loader(self, dataset: Dataset, sampler: Sampler) -> DataLoader:
         return ResumableLoader(
             dataset,
             batch_size=self.batch_size,
@@ -232,7 +229,6 @@ class TextDataModule(LightningDataModule, ABC):
             collate_fn=self.collate,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
-            drop_last=drop_last,
         )
 
     def collate(self, texts: list[dict]) -> dict[str, Tensor]:
@@ -246,31 +242,6 @@ class TextDataModule(LightningDataModule, ABC):
             batch["latents"] = torch.nn.utils.rnn.pad_sequence(latents, batch_first=True)
             batch["latent_mask"] = real_positions(latents)
         return batch
-
-
-class ResumedSampler(DistributedSampler):
-    """Leaves out, in the epoch in which a run is resumed, what it was trained on already."""
-
-    resumed_epoch, texts_done = 0, 0
-
-    def resume(self, epoch: int, texts_done: int) -> None:
-        """Go on after `texts_done` texts of `epoch`."""
-        self.set_epoch(epoch)
-        self.resumed_epoch, self.texts_done = epoch, texts_done
-
-    def __iter__(self):
-        start = self.texts_done if self.epoch == self.resumed_epoch else 0
-        return islice(super().__iter__(), start, None)
-
-
-class ResumableLoader(DataLoader):
-    """A loader whose place follows from the trainer's, so that it has no state of its own to keep."""
-
-    def state_dict(self) -> dict:
-        return {}
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        pass
 
 
 class LatentMoments:

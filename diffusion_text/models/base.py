@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError
 from diffusion_text.figures import UNDER_SCHEDULE, Figure
+from diffusion_text.models.resuming import check_weights, renew, rewind, settings
 
 
 class NotFiniteError(UserError):
@@ -26,6 +27,16 @@ def not_finite(step: int, tensors: Mapping[str, Tensor]) -> NotFiniteError:
     return NotFiniteError(f"step {step}: {first} is not finite; lower optimizer.lr, and go on from the last checkpoint")
 
 
+def ends_step(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a step ends with this batch; several make one when they accumulate."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
+def logs(trainer: Trainer, step: int) -> bool:
+    """Whether this step is logged; the last one is."""
+    return step % trainer.log_every_n_steps == 0 or step == trainer.max_steps  # type: ignore[attr-defined]
+
+
 class Trained(LightningModule, ABC):
     """Trains all its parameters with `optimizer(parameters)` under `lr_schedule(optimizer=, num_training_steps=)`.
 
@@ -33,6 +44,7 @@ class Trained(LightningModule, ABC):
     """
 
     broken_at: Tensor
+    has_started = False  # whether training has begun, after whatever was restored
     FIGURES: ClassVar[dict[str, Figure]] = {
         "loss": Figure("estimate", "the loss's own", (*UNDER_SCHEDULE, "objective"), "lower"),
         "parameters": Figure("exact", "numbers"),
@@ -73,6 +85,16 @@ class Trained(LightningModule, ABC):
         """How many numbers training changes."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take up a run at the step that its checkpoint is of, whatever Lightning was in the middle of."""
+        check_weights(checkpoint, self.state_dict())
+        rewind(checkpoint["loops"]["fit_loop"], checkpoint["global_step"], self.trainer)
+
+    def on_train_start(self) -> None:
+        """A resumed run goes by the settings that it has now, not by those that were saved."""
+        renew(self.trainer, self.settings)
+        self.has_started = True
+
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
         """All randomness follows from (seed, step, batch of the step, rank): a resumed run goes on where it was."""
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
@@ -87,7 +109,7 @@ class Trained(LightningModule, ABC):
     @property
     def is_logged(self) -> bool:
         """Whether the step that is being made is one that is logged: nothing need be measured at the others."""
-        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        return logs(self.trainer, self.global_step + 1)
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         """Clip, and log learning rate and norm before clipping at steps that are logged; a norm that is not finite ends
@@ -123,7 +145,9 @@ class Trained(LightningModule, ABC):
         self.check_finite()
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if not ends_step(self.trainer, batch_idx):
+            return
+        if logs(self.trainer, self.global_step):
             self.check_finite()
         if self.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True  # makes Lightning validate and save at the last step, whatever the interval
@@ -131,7 +155,8 @@ class Trained(LightningModule, ABC):
     def configure_optimizers(self):
         optimizer = self.optimizer(self.parameters())
         if self.lr_schedule is None:
+            self.settings = settings(optimizer)
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = self.lr_schedule(optimizer=optimizer, num_training_steps=steps)
+        schedule = self.lr_schedule(optimizer=optimizer, num_training_steps=self.trainer.max_steps)
+        self.settings = settings(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -21,6 +21,7 @@ from diffusion_text.diffusion.losses import CrossEntropyLoss, mean_over_real
 from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.metrics.reconstruction import token_accuracy
+from diffusion_text.models.base import ends_step, logs
 from diffusion_text.models.text_diffusion import Batch, TextDiffusion
 from diffusion_text.shapes import Latents
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, Logits
@@ -161,7 +162,7 @@ class DiffusionLM(TextDiffusion):
         """The rounding loss's weight at this step of training."""
         if self.rounding_weight_end is None or not self.training:
             return self.rounding_weight
-        done = self.global_step / self.trainer.estimated_stepping_batches
+        done = self.global_step / self.trainer.max_steps
         return self.rounding_weight + (self.rounding_weight_end - self.rounding_weight) * done
 
     # ---- what it is checked for
@@ -184,7 +185,7 @@ class DiffusionLM(TextDiffusion):
     # ---- the reference follows the table
 
     def on_train_batch_end(self, outputs, batch, batch_idx):
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if logs(self.trainer, self.global_step) and ends_step(self.trainer, batch_idx):
             self.follow_table()
         super().on_train_batch_end(outputs, batch, batch_idx)
 

@@ -22,6 +22,7 @@ from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError
 from diffusion_text.figures import Figure
+from diffusion_text.models.base import ends_step, logs
 from diffusion_text.models.evaluation import Evaluation
 from diffusion_text.models.preflight import preflight
 from diffusion_text.models.writing import Given, Sampled, Writer, root_mean_square
@@ -237,7 +238,7 @@ class TextDiffusion(Writer):
         self.evaluation.compare(stage, noisy, x_0, self.linear)
 
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if logs(self.trainer, self.global_step) and ends_step(self.trainer, batch_idx):
             self.log_comparison("train")
         super().on_train_batch_end(outputs, batch, batch_idx)
 

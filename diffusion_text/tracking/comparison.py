@@ -43,7 +43,7 @@ def runs_below(directory: Path) -> list[Record]:
 def is_run(directory: Path) -> bool:
     """Whether a training started in this directory."""
     run = Run(directory)
-    return any(path.exists() for path in (run.hydra, run.config, run.metrics))
+    return any(path.exists() for path in (run.overrides, run.config, run.metrics))
 
 
 def in_order(name: str) -> list[tuple[int, str]]:

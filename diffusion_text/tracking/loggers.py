@@ -1,10 +1,13 @@
 """The logger that every run has."""
 
 import csv
-import warnings
+import io
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from diffusion_text.storage import read_csv, write_text
 
 
 class RunCSVLogger(CSVLogger):
@@ -12,18 +15,42 @@ class RunCSVLogger(CSVLogger):
 
     def __init__(self, run_dir: str):
         super().__init__(run_dir, name="", version="")
-        self.earlier: list[dict[str, str]] = []
-        file = Path(run_dir) / "metrics.csv"
-        if file.exists():
-            with file.open(newline="", encoding="utf-8") as stream:
-                self.earlier = list(csv.DictReader(stream))
 
     @property
     def experiment(self):
         if self._experiment is None:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Experiment logs directory")  # the earlier rows are kept
-                writer = super().experiment
-            writer.metrics = [{k: v for k, v in row.items() if v} for row in self.earlier]
-            writer.save()
+            self._experiment = RunWriter(self.log_dir)
         return super().experiment
+
+    def keep(self, step: int) -> None:
+        """Drop the rows that come after `step` steps: a run that goes on from there logs them again."""
+        self.experiment.rewrite([row for row in self.experiment.rows() if int(float(row["step"])) < step])
+
+
+class RunWriter(ExperimentWriter):
+    """Lightning's writer, which adds to the rows of before and never leaves the file without them."""
+
+    def __init__(self, log_dir: str):
+        super().__init__(log_dir)
+        self.file = Path(self.metrics_file_path)
+        if rows := self.rows():
+            self.metrics_keys = list(rows[0])
+            self.rewrite(rows)
+
+    def rows(self) -> list[dict[str, str]]:
+        """What is in the file."""
+        return read_csv(self.file) if self.file.is_file() else []
+
+    def rewrite(self, rows: list[dict[str, str]]) -> None:
+        """Put these rows in the file's place."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.metrics_keys)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.file, text.getvalue())
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self.rewrite(self.rows())
+
+    def _check_log_dir_exists(self) -> None:
+        """The run directory is there, and what is in it stays."""

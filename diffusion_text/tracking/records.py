@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -11,9 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from diffusion_text.runs import Run
+from diffusion_text.storage import read_csv, read_json, read_json_lines, read_text, read_yaml
 
 UNNAMED = {"model", "overall", "bins"}  # levels of metrics.json that the names of logged metrics leave out
 
@@ -32,7 +29,7 @@ class Record:
     @property
     def error(self) -> str | None:
         """Why the run failed, in a line; None if it did not."""
-        return self.run.error.read_text(encoding="utf-8").strip() if self.run.error.is_file() else None
+        return read_text(self.run.error).strip() if self.run.error.is_file() else None
 
     @property
     def status(self) -> str:
@@ -44,48 +41,45 @@ class Record:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration."""
-        return yaml.safe_load(self.run.config.read_text(encoding="utf-8")) if self.run.config.is_file() else {}
+        return read_yaml(self.run.config, {})
 
     @cached_property
     def overrides(self) -> dict[str, str]:
         """What was set, by a person or by a sweep: values as they were written, `null` for what was deleted."""
-        file = self.run.hydra / "overrides.yaml"
-        given = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else []
+        given: list[str] = read_yaml(self.run.overrides, [])
         split = (override.partition("=") for override in given)
         return {name.lstrip("+~"): "null" if name.startswith("~") else value for name, _, value in split}
 
     @cached_property
     def choices(self) -> dict[str, str | None]:
         """The option chosen in each group."""
-        file = self.run.hydra / "hydra.yaml"
-        if not file.is_file():
-            return {}
-        return yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]["runtime"]["choices"]
+        kept: dict[str, Any] = read_yaml(self.run.choices, {})
+        return kept["hydra"]["runtime"]["choices"] if kept else {}
 
     @cached_property
     def changes(self) -> dict[str, Any]:
         """What of the configuration differs from the defaults, by dotted name; groups come first."""
-        return self._json(self.run.changes, {})
+        return read_json(self.run.changes, {})
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Which code ran on which machine."""
-        return self._json(self.run.environment, {})
+        return read_json(self.run.environment, {})
 
     @cached_property
     def preflight(self) -> list[dict[str, str]]:
         """The checks, each with what was measured and its verdict."""
-        return self._json(self.run.preflight, [])
+        return read_json(self.run.preflight, [])
 
     @cached_property
     def alarms(self) -> list[dict[str, Any]]:
         """What the collapse monitor raised."""
-        return self._lines(self.run.alarms)
+        return read_json_lines(self.run.alarms)
 
     @cached_property
     def figures(self) -> dict[str, Any]:
         """The final figures."""
-        return self._json(self.run.metrics, {})
+        return read_json(self.run.metrics, {})
 
     @cached_property
     def final(self) -> dict[str, float]:
@@ -99,10 +93,8 @@ class Record:
     @cached_property
     def history(self) -> list[dict[str, float]]:
         """All that was logged, each row at its `step`."""
-        if not self.run.history.is_file():
-            return []
-        with self.run.history.open(newline="", encoding="utf-8") as stream:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)]
+        rows = read_csv(self.run.history) if self.run.history.is_file() else []
+        return [{name: float(value) for name, value in row.items() if value} for row in rows]
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """Step and value of a metric, wherever it was logged and finite."""
@@ -112,30 +104,21 @@ class Record:
     @cached_property
     def texts(self) -> list[dict[str, Any]]:
         """Texts sampled at each validation, with its `step`."""
-        return self._lines(self.run.texts)
+        return read_json_lines(self.run.texts)
 
     def newest(self, pattern: str) -> list[dict[str, Any]]:
         """The lines of the newest file of samples that matches."""
         file = self.newest_file(pattern)
-        return self._lines(file) if file else []
+        return read_json_lines(file) if file else []
 
     def newest_json(self, pattern: str) -> dict[str, Any]:
         """The content of the newest file of samples that matches."""
         file = self.newest_file(pattern)
-        return self._json(file, {}) if file else {}
+        return read_json(file, {}) if file else {}
 
     def newest_file(self, pattern: str) -> Path | None:
         """The newest file of samples that matches."""
         return max(self.run.samples.glob(pattern), key=lambda file: file.stat().st_mtime, default=None)
-
-    @staticmethod
-    def _json(file: Path, otherwise: Any) -> Any:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else otherwise
-
-    @staticmethod
-    def _lines(file: Path) -> list[dict[str, Any]]:
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        return [json.loads(line) for line in lines]
 
 
 def flat(figures: Any, names: tuple[str, ...] = ()) -> list[tuple[str, float]]:

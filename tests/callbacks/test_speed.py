@@ -17,7 +17,10 @@ def run(monkeypatch):
     def run(steps, batches_a_step=1, start=0, world_size=1):
         clock, logged = [0.0], []
         monkeypatch.setattr(speed.time, "monotonic", lambda: clock[0])
-        trainer = SimpleNamespace(global_step=start, log_every_n_steps=2, world_size=world_size)
+        trainer = SimpleNamespace(
+            global_step=start, log_every_n_steps=2, world_size=world_size, accumulate_grad_batches=batches_a_step,
+            max_steps=100,
+        )  # fmt: skip
         module = SimpleNamespace(log_dict=lambda figures: logged.append((trainer.global_step, figures)))
         callback, batch = Speed(), {"mask": torch.zeros(2, 8, dtype=torch.bool)}
         callback.on_train_start(trainer, module)
@@ -25,7 +28,7 @@ def run(monkeypatch):
             for number in range(1, batches_a_step + 1):
                 clock[0] += 0.5 / batches_a_step
                 trainer.global_step = step + number // batches_a_step
-                callback.on_train_batch_end(trainer, module, None, batch, 0)
+                callback.on_train_batch_end(trainer, module, None, batch, step * batches_a_step + number - 1)
             if trainer.global_step == 3:
                 callback.on_validation_start(trainer, module)
                 clock[0] += 60

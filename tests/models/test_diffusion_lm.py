@@ -77,7 +77,7 @@ def alone(monkeypatch):
     monkeypatch.setattr(DiffusionLM, "log", lambda self, name, value, **how: logged.update({name: value}))
     monkeypatch.setattr(DiffusionLM, "log_dict", lambda self, values, **how: logged.update(values))
     monkeypatch.setattr(DiffusionLM, "is_logged", True)
-    monkeypatch.setattr(DiffusionLM, "trainer", SimpleNamespace(estimated_stepping_batches=200))
+    monkeypatch.setattr(DiffusionLM, "trainer", SimpleNamespace(max_steps=200))
 
     def at(step):
         monkeypatch.setattr(DiffusionLM, "global_step", step, raising=False)

@@ -1,0 +1,59 @@
+"""The order in which training takes its texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+
+class Steps(Sampler[int]):
+    """The texts of step `first`, first + 1, … up to `last`, of which each takes `batches` of `batch_size` on each of
+    `ranks` processes; these are the `rank`th's.
+
+    Every epoch has an order of its own, which follows from (seed, epoch). What does not fill a step at its end is left
+    out; where the texts do not fill one step, they are repeated. So all steps are equal, and one process takes the
+    same texts in a step as several that share them.
+    """
+
+    def __init__(
+        self, texts: int, last: int, batch_size: int, batches: int = 1, ranks: int = 1, rank: int = 0, seed: int = 0,
+        first: int = 0,
+    ):  # fmt: skip
+        self.texts, self.first, self.last, self.seed = texts, first, last, seed
+        self.shape, self.rank = (batches, ranks, batch_size), rank
+        self.per_step = batches * ranks * batch_size
+        self.per_epoch = steps_per_epoch(texts, self.per_step)
+
+    def __len__(self) -> int:
+        return self.last * self.shape[0] * self.shape[2]
+
+    def __iter__(self) -> Iterator[int]:
+        shuffled = None
+        for step in range(self.first, self.last):
+            epoch, place = divmod(step, self.per_epoch)
+            if shuffled is None or place == 0:
+                shuffled = self.order(epoch)
+            taken = shuffled[place * self.per_step : (place + 1) * self.per_step].view(self.shape)
+            yield from taken[:, self.rank].flatten().tolist()
+
+    def order(self, epoch: int) -> torch.Tensor:
+        """The texts of an epoch, `(steps · texts a step,)` at least."""
+        order = torch.randperm(self.texts, generator=torch.Generator().manual_seed(self.seed + epoch))
+        return order.repeat(-(-self.per_step // self.texts))
+
+
+def steps_per_epoch(texts: int, per_step: int) -> int:
+    """How many steps of `per_step` texts see all texts once."""
+    return max(1, texts // per_step)
+
+
+class ResumableLoader(DataLoader):
+    """A loader whose place follows from the trainer's step, so that it has no state of its own to keep."""
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        pass

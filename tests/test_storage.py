@@ -1,0 +1,245 @@
+import errno
+import json
+import os
+
+import pytest
+
+from diffusion_text import storage
+from diffusion_text.errors import UserError
+from diffusion_text.storage import DamagedError
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file of two lines, and nothing beside it."""
+    file = tmp_path / "kept" / "file.json"
+    storage.write_text(file, "one\ntwo\n")
+    return file
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A function that makes the nth call to the system fail, as a full disk does; it returns whether one has."""
+
+    def failing(number, code=errno.ENOSPC):
+        left = [number]
+
+        def counted(call):
+            def fails(*arguments, **named):
+                left[0] -= 1
+                if left[0] == 0:
+                    raise OSError(code, os.strerror(code))
+                return call(*arguments, **named)
+
+            return fails
+
+        for name in ("fsync", "open", "mkdir", "replace", "rename"):
+            monkeypatch.setattr(os, name, counted(getattr(os, name)))
+        opened = storage.Path.open
+
+        def open_counted(path, *arguments, **named):
+            stream = counted(opened)(path, *arguments, **named)
+            return stream if "r" in arguments else Full(stream, counted)
+
+        monkeypatch.setattr(storage.Path, "open", open_counted)
+        return lambda: left[0] <= 0
+
+    return failing
+
+
+class Full:
+    """A stream whose writes may fail."""
+
+    def __init__(self, stream, counted):
+        self.stream = stream
+        self.write = counted(stream.write)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stream.close()
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+
+def raised(call):
+    """The user error that a call ends in, if it does."""
+    try:
+        call()
+    except UserError as error:
+        return error
+    return None
+
+
+# ---- writing
+
+
+def test_what_is_written_is_there_and_nothing_else(file):
+    storage.write_text(file, "three\n")
+    assert file.read_text() == "three\n"
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_write_that_fails_anywhere_leaves_what_was_there_and_says_why(file, failing, number, code):
+    has_failed = failing(number, code)
+    error = raised(lambda: storage.write_text(file, "three\n"))
+    if error:
+        assert f"cannot write {file}: {os.strerror(code)}; " in str(error)
+        assert ("make room" in str(error)) == (code == errno.ENOSPC)
+    assert file.read_text() in ("one\ntwo\n", "three\n")
+    if not has_failed():
+        assert file.read_text() == "three\n"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_what_a_killed_process_left_is_written_over(file):
+    (file.parent / ".file.json.unfinished").write_text("half")
+    storage.write_text(file, "three\n")
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_directory_takes_the_place_of_another_when_it_is_complete(tmp_path):
+    for name in ("a", "b"):
+        with storage.replacing_directory(tmp_path / "d") as directory:
+            (directory / name).touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["d", "b"]
+
+
+def test_a_directory_that_fails_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="No such file"), storage.replacing_directory(tmp_path / "d") as directory:
+        (directory / "a" / "b").touch()
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_a_line_is_neither_read_nor_added_to(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    storage.append_json(rows, {"step": 1})
+    with rows.open("a") as stream:
+        stream.write('{"step": 2, "te')
+    assert storage.read_json_lines(rows) == [{"step": 1}]
+    storage.append_json(rows, {"step": 2})
+    assert storage.read_json_lines(rows) == [{"step": 1}, {"step": 2}]
+
+
+# ---- sealed files
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    """A sealed file in its second generation."""
+    file = tmp_path / "last.ckpt"
+    for content in (b"first", b"second"):
+        storage.write_sealed(file, lambda stream, content=content: stream.write(content))
+    return file
+
+
+def read(path):
+    return path.read_bytes()[: -storage.SEAL_SIZE]
+
+
+def test_both_generations_are_read_back(sealed):
+    assert storage.read_sealed(sealed, read) == b"second"
+    assert storage.read_sealed(storage.older(sealed), read) == b"first"
+
+
+def test_every_change_of_a_byte_is_found(sealed):
+    whole = sealed.read_bytes()
+    for place in range(len(whole)):
+        sealed.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DamagedError):
+            storage.check_seal(sealed)
+
+
+def test_every_truncation_is_found(sealed):
+    whole = sealed.read_bytes()
+    for length in range(len(whole)):
+        sealed.write_bytes(whole[:length])
+        with pytest.raises(DamagedError):
+            storage.check_seal(sealed)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "other"])
+def test_a_damaged_file_is_read_from_the_generation_before_which_is_said(sealed, damage, caplog):
+    content = {"empty": b"", "other": b"text" * 100}
+    sealed.unlink() if damage == "missing" else sealed.write_bytes(content[damage])
+    assert storage.read_sealed(sealed, read) == b"first"
+    assert "going by last.older.ckpt" in caplog.text
+
+
+def test_with_both_damaged_the_newer_is_named(sealed):
+    sealed.write_bytes(b"")
+    storage.older(sealed).write_bytes(b"")
+    with pytest.raises(DamagedError, match=r"^\S+/last\.ckpt is not"):
+        storage.read_sealed(sealed, read)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_sealed_write_that_fails_anywhere_leaves_a_generation_to_read(sealed, failing, monkeypatch, number):
+    has_failed = failing(number)
+    error = raised(lambda: storage.write_sealed(sealed, lambda stream: stream.write(b"third")))
+    assert error is None or "No space left" in str(error)
+    monkeypatch.undo()
+    assert storage.read_sealed(sealed, read) in ((b"second", b"first", b"third") if has_failed() else (b"third",))
+    assert b"second" in (read(sealed) if sealed.exists() else b"", read(storage.older(sealed)))
+
+
+def test_a_librarys_own_words_for_a_full_disk_are_not_shown(sealed, failing):
+    def write(stream):
+        try:
+            stream.write(b"third")
+        except OSError as error:
+            raise RuntimeError("unexpected pos 64 vs 0") from error
+
+    failing(3)
+    with pytest.raises(UserError, match="No space left on device; make room"):
+        storage.write_sealed(sealed, write)
+
+
+# ---- reading
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reader"),
+    [
+        ("a.json", b'{"a": ', lambda file: storage.read_json(file, {})),
+        ("a.json", b"[1]", lambda file: storage.read_json(file, {})),
+        ("a.json", b"[" * 100_000, lambda file: storage.read_json(file, [])),
+        ("a.json", b"\xff\xfe", lambda file: storage.read_json(file, {})),
+        ("a.yaml", b"a: [", lambda file: storage.read_yaml(file, {})),
+        ("a.yaml", b"!!python/object/apply:os.mkdir [a]", lambda file: storage.read_yaml(file, {})),
+        ("a.jsonl", b"{}\n]\n", storage.read_json_lines),
+        ("a.jsonl", b"1\n", storage.read_json_lines),
+        ("a.csv", b"step,loss\n1,x\n", storage.read_csv),
+        ("a.csv", b"step\n1,2\n", storage.read_csv),
+    ],
+)
+def test_what_is_damaged_is_named_in_one_line(tmp_path, name, content, reader):
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(DamagedError) as error:
+        reader(file)
+    assert str(error.value).startswith(f"{file} is damaged: ")
+    assert str(error.value).endswith("; delete it")
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_not_there_is_empty(tmp_path):
+    assert storage.read_json(tmp_path / "a", {}) == {}
+    assert storage.read_yaml(tmp_path / "a", []) == []
+    assert storage.read_json_lines(tmp_path / "a") == []
+
+
+def test_a_torn_table_is_read_up_to_there(tmp_path):
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,loss\n1,0.5\n2,\n3,0.1")
+    assert storage.read_csv(file) == [{"step": "1", "loss": "0.5"}, {"step": "2", "loss": ""}]
+
+
+def test_json_is_for_people_too(tmp_path):
+    storage.write_json(tmp_path / "a.json", {"ü": [1]})
+    assert (tmp_path / "a.json").read_text() == '{\n  "ü": [\n    1\n  ]\n}\n'
+    assert json.loads((tmp_path / "a.json").read_text()) == storage.read_json(tmp_path / "a.json", {})
