@@ -8,10 +8,11 @@ A sampler sees the network only as `predict_x0(x_t, t, x_0_previous)`; strides m
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +22,7 @@ from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.shapes import Latents
 
+Generator = torch.Generator | Sequence[torch.Generator]  # of all texts together, or one of each
 PredictX0 = Callable[[Latents, Tensor, Latents | None], Latents]
 
 
@@ -100,7 +102,7 @@ class Sampler(ABC):
         s: Tensor,
         predict_x0: Callable[[Latents, Tensor], Latents],
         schedule: NoiseSchedule,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> Latents:
         """x_s from x_t, for scalar times s < t at any stride."""
 
@@ -109,7 +111,7 @@ class Sampler(ABC):
         x_t: Latents,
         predict_x0: PredictX0,
         schedule: NoiseSchedule,
-        generator: torch.Generator,
+        generator: Generator,
         start: float = 1.0,
         drawn: TimeSampling | None = None,
     ) -> Iterator[ReverseStep]:
@@ -137,9 +139,17 @@ def levels(schedule: NoiseSchedule, time: Tensor, like: Tensor) -> tuple[Tensor,
     return per_text(alpha).to(like), per_text(sigma).to(like)
 
 
-def draw_like(x: Latents, generator: torch.Generator) -> Latents:
+def generators_of(seed: int, texts: range) -> list[torch.Generator]:
+    """A generator for each text, which follows from the seed and the text's number alone."""
+    seeds = [int(np.random.SeedSequence([seed, text]).generate_state(1)[0]) for text in texts]
+    return [torch.Generator().manual_seed(own) for own in seeds]
+
+
+def draw_like(x: Latents, generator: Generator) -> Latents:
     """Standard normal noise, drawn on the generator's device, so that a seed means the same on every machine."""
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device).to(x.device)
+    if isinstance(generator, torch.Generator):
+        return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device).to(x.device)
+    return torch.cat([draw_like(text, own) for text, own in zip(x.split(1), generator, strict=True)])
 
 
 class DDPMSampler(Sampler):

@@ -17,7 +17,7 @@ from diffusion_text.diffusion.gaussian import Level, corrupt, per_text
 from diffusion_text.diffusion.information import integrand
 from diffusion_text.diffusion.losses import Loss, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
-from diffusion_text.diffusion.samplers import ReverseStep, Sampler, draw_like
+from diffusion_text.diffusion.samplers import Generator, ReverseStep, Sampler, draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError
@@ -262,7 +262,7 @@ class TextDiffusion(Writer):
         sampler: Sampler,
         x_t: Latents,
         mask: Mask,
-        generator: torch.Generator,
+        generator: Generator,
         start: float = 1.0,
         given: Given | None = None,
     ) -> Iterator[ReverseStep]:
@@ -280,16 +280,16 @@ class TextDiffusion(Writer):
 
         return sampler.reverse(x_t, predict_x0, self.schedule, generator, start, self.time_sampling)
 
-    def write(self, sampler, mask, generator, given, temperature, done):
+    def write(self, sampler, mask, generators, given, temperature, done):
         mask = mask.to(self.device)
-        x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generator)
+        x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generators)
         peak = 0.0
-        for state in self.reverse(sampler, x_t, mask, generator, given=given):
+        for state in self.reverse(sampler, x_t, mask, generators, given=given):
             x_t = state.x_s
             peak = max(peak, root_mean_square(x_t, mask))
             done(1)
         if temperature:
-            tokens = self.text_space.draw(x_t, mask, temperature, generator)
+            tokens = self.text_space.draw(x_t, mask, temperature, generators)
         else:
             tokens = self.text_space.decode(x_t, mask)
         if given is not None:

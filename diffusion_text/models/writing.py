@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.diffusion.samplers import Sampler, generators_of
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.base import Trained
 from diffusion_text.shapes import Latents, Mask, Tokens
@@ -51,20 +51,22 @@ class Writer(Trained):
         self,
         sampler: Sampler,
         mask: Mask,
-        generator: torch.Generator,
+        generators: list[torch.Generator],
         given: Given | None,
         temperature: float,
         done: Callable[[int], None],
     ) -> Sampled:
-        """Texts of this mask."""
+        """Texts of this mask, what is random in each from its own generator."""
 
-    def draw_mask(self, num_samples: int, length: int | None, generator: torch.Generator) -> Mask:
-        """x_0's mask for lengths from the training split's distribution, or for `length` tokens each."""
-        if length is None:
-            lengths = torch.multinomial(self.length_counts.cpu().float(), num_samples, True, generator=generator)
-        else:
-            lengths = torch.full((num_samples,), self.text_space.latent_length(length))
-        return torch.arange(int(lengths.max())) < lengths[:, None]
+    def draw_mask(self, generators: list[torch.Generator], length: int | None) -> Mask:
+        """x_0's mask for lengths from the training split's distribution, or for `length` tokens each; as wide as the
+        longest that there may be.
+        """
+        if length is not None:
+            return torch.ones(len(generators), self.text_space.latent_length(length), dtype=torch.bool)
+        shares = self.length_counts.cpu().float()
+        lengths = torch.cat([torch.multinomial(shares, 1, generator=generator) for generator in generators])
+        return torch.arange(int(shares.nonzero().max())) < lengths[:, None]
 
     @torch.no_grad()
     def sample(
@@ -78,14 +80,17 @@ class Writer(Trained):
         batch_size: int = 64,
         done: Callable[[int], None] = lambda steps: None,
     ) -> Sampled:
-        """Texts, unconditional or around the tokens `given`, `batch_size` at a time; the same arguments give the same.
+        """Texts, unconditional or around the tokens `given`, `batch_size` at a time. Text i of a seed is the same
+        whatever is drawn beside it.
 
         A `temperature` above 0 draws the tokens from their distribution instead of taking the likeliest. `done` is told
         of every step of a batch.
         """
-        generator = torch.Generator().manual_seed(seed)
-        masks = self.draw_mask(num_samples, length if given is None else len(given.tokens), generator)
-        batches = [self.write(sampler, m, generator, given, temperature, done) for m in masks.split(batch_size)]
+        batches = []
+        for first in range(0, num_samples, batch_size):
+            generators = generators_of(seed, range(first, min(first + batch_size, num_samples)))
+            mask = self.draw_mask(generators, length if given is None else len(given.tokens))
+            batches.append(self.write(sampler, mask, generators, given, temperature, done))
         longest = max(batch.tokens.shape[1] for batch in batches)
         pad_token_id = self.text_space.tokenizer.pad_token_id
         tokens = [F.pad(b.tokens, (0, longest - b.tokens.shape[1]), value=pad_token_id) for b in batches]

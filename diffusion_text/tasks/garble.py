@@ -10,7 +10,7 @@ import torch
 from rich.table import Table
 
 from diffusion_text.diffusion.gaussian import corrupt, per_text
-from diffusion_text.diffusion.samplers import draw_like
+from diffusion_text.diffusion.samplers import draw_like, generators_of
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.tasks.comparison import chrf, word_error_rate
 from diffusion_text.tasks.session import Session
@@ -105,10 +105,10 @@ class Garble:
     @torch.no_grad()
     def denoise(self, session: Session, x_0: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Forward to time t, and back."""
-        generator = torch.Generator().manual_seed(session.seed)
+        generators = generators_of(session.seed, range(len(x_0)))
         alpha, sigma = (per_text(level).to(x_0) for level in session.model.schedule.alpha_sigma(torch.tensor(self.t)))
-        x_t = corrupt(x_0, draw_like(x_0, generator), alpha, sigma)
-        for state in session.reverse(x_t, mask, generator, self.t):
+        x_t = corrupt(x_0, draw_like(x_0, generators), alpha, sigma)
+        for state in session.reverse(x_t, mask, generators, self.t):
             x_t = state.x_s
         return x_t
 

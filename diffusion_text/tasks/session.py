@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from diffusion_text.data.base import TextDataModule, pad
-from diffusion_text.diffusion.samplers import ReverseStep, Sampler
+from diffusion_text.diffusion.samplers import Generator, ReverseStep, Sampler
 from diffusion_text.models.quality import Judge
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import Given, Sampled
@@ -70,7 +70,7 @@ class Session:
             )
 
     def reverse(
-        self, x_t: Latents, mask: Mask, generator: torch.Generator, start: float = 1.0
+        self, x_t: Latents, mask: Mask, generator: Generator, start: float = 1.0
     ) -> Iterator[ReverseStep]:
         """The model's reverse run, counted where someone watches."""
         with counting("Denoising", self.sampler.num_steps) as done:

@@ -9,7 +9,7 @@ import torch
 from rich.table import Table
 
 from diffusion_text.diffusion.gaussian import noise_from
-from diffusion_text.diffusion.samplers import ReverseStep, draw_like
+from diffusion_text.diffusion.samplers import ReverseStep, draw_like, generators_of
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.terminal import console
@@ -36,12 +36,12 @@ class Trace:
     def measure(self, session: Session) -> list[dict[str, Any]]:
         """The kept steps of one text's reverse run."""
         model, sampler = session.model, session.sampler
-        generator = torch.Generator().manual_seed(session.seed)
-        mask = model.draw_mask(1, session.length, generator).to(model.device)
-        x_t = draw_like(torch.empty(*mask.shape, model.text_space.dim, device=model.device), generator)
+        generators = generators_of(session.seed, range(1))
+        mask = model.draw_mask(generators, session.length).to(model.device)
+        x_t = draw_like(torch.empty(*mask.shape, model.text_space.dim, device=model.device), generators)
         kept = set(torch.linspace(0, sampler.num_steps - 1, self.steps).round().long().tolist())
         rows: list[dict[str, Any]] = []
-        for step, state in enumerate(session.reverse(x_t, mask, generator)):
+        for step, state in enumerate(session.reverse(x_t, mask, generators)):
             if step in kept:
                 rows.append({"step": step, **describe(session, state, mask)})
         mark_changes(rows)

@@ -80,11 +80,13 @@ class BartSpace(TextSpace):
         """Greedy decoding, of as many tokens as x_0 stands for at most."""
         return self._generate(x_0, mask, limit).sequences[:, 1:]
 
-    def draw(self, x_0, mask, temperature, generator):
-        with torch.random.fork_rng():
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            options = {"do_sample": True, "temperature": float(temperature), "top_k": 0}
-            return self._generate(x_0, mask, None, **options).sequences[:, 1:]
+    def draw(self, x_0, mask, temperature, generators):
+        def disturb(tokens: Tensor, scores: Tensor) -> Tensor:
+            """The largest of log-probabilities with Gumbel noise is a draw from them (Gumbel 1954)."""
+            even = torch.stack([torch.rand(scores.shape[1], generator=own) for own in generators]).to(scores)
+            return scores / temperature - (-even.log()).log()
+
+        return self._generate(x_0, mask, None, logits_processor=[disturb]).sequences[:, 1:]
 
     def decode_with_confidence(self, x_0, mask):
         generated = self._generate(x_0, mask, None, output_logits=True)

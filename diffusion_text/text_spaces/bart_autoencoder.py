@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -117,9 +117,11 @@ class BartAutoencoder(nn.Module):
         """Cross-entropy in nats a token (`loss`) and `logits`, each token told from those before it and the latents."""
         return self.bart(**self._read(z, mask), labels=tokens.masked_fill(~token_mask, -100))
 
-    def generate(self, z: Latents, mask: Mask, limit: int | None = None, **options):
-        """Decoding of latents, greedy unless `options` say otherwise, of as many tokens as they stand for at most, or
-        of the first `limit`.
+    def generate(
+        self, z: Latents, mask: Mask, limit: int | None = None, logits_processor: list[Any] | None = None, **options
+    ):
+        """Greedy decoding of latents, of as many tokens as they stand for at most, or of the first `limit`; what
+        `logits_processor` makes of the scores decides.
         """
         from transformers import GenerationConfig
 
@@ -131,10 +133,11 @@ class BartAutoencoder(nn.Module):
             pad_token_id=self.tokenizer.pad_token_id,
             decoder_start_token_id=self.bart.config.decoder_start_token_id,
             return_dict_in_generate=True,
-            **{"do_sample": False} | options,
+            do_sample=False,
+            **options,
         )
         return self.bart.generate(  # type: ignore[misc]  # transformers 5 annotates self by a protocol that BART misses
-            **self._read(z, mask), generation_config=config
+            **self._read(z, mask), generation_config=config, logits_processor=logits_processor
         )
 
     def _read(self, z: Latents, mask: Mask) -> dict:

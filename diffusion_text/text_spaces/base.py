@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -76,9 +76,11 @@ class TextSpace(nn.Module, ABC):
 
     @abstractmethod
     def draw(
-        self, x_0: Latents, mask: Mask, temperature: float, generator: torch.Generator
+        self, x_0: Latents, mask: Mask, temperature: float, generators: Sequence[torch.Generator]
     ) -> Int[Tensor, "batch decoded"]:
-        """As `decode`, drawn from the distribution over tokens, sharper at a `temperature` below 1."""
+        """As `decode`, each text drawn with its own generator from the distribution over tokens, which is sharper at a
+        `temperature` below 1.
+        """
 
     def to_text(self, tokens: Tokens | list[list[int]]) -> list[str]:
         """Readable text of token ids."""

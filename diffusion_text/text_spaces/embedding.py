@@ -137,10 +137,10 @@ class EmbeddingSpace(TextSpace):
         probabilities, tokens = self.logits(x_0).softmax(-1).max(-1)
         return self.padded(tokens, mask), probabilities
 
-    def draw(self, x_0, mask, temperature, generator):
-        probabilities = (self.logits(x_0) / temperature).softmax(-1)
-        drawn = torch.multinomial(probabilities.flatten(0, 1).cpu(), 1, generator=generator)
-        return self.padded(drawn.view(mask.shape).to(mask.device), mask)
+    def draw(self, x_0, mask, temperature, generators):
+        probabilities = (self.logits(x_0) / temperature).softmax(-1).cpu()
+        drawn = [torch.multinomial(p, 1, generator=own) for p, own in zip(probabilities, generators, strict=True)]
+        return self.padded(torch.stack(drawn).view(mask.shape).to(mask.device), mask)
 
     def padded(self, tokens: Tokens, mask: Mask) -> Tokens:
         """Padding where there is no text."""

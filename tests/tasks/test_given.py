@@ -95,9 +95,34 @@ def test_samples_do_not_depend_on_temperature_zero_and_differ_at_a_high_one(aske
     assert hot.unique().numel() > greedy.unique().numel() / 2
 
 
-def test_all_texts_are_sampled_whatever_the_batch(asked):
-    drawn = [asked(f"batch_size={n}", "num_samples=5")[1].sample().tokens for n in (2, 5)]
-    assert {len(tokens) for tokens in drawn} == {5}
+BESIDE = [["num_samples=2"], ["num_samples=7", "batch_size=3"], ["num_samples=5", "batch_size=1"]]
+NOISY = [["sampler=ddpm"], ["+sampler.eta=1.0"], ["temperature=1.0"], ["sampler=ddpm", "temperature=2.0", "length=8"]]
+
+
+def texts(session):
+    return [text.tolist() for text in session.sample().tokens]
+
+
+@pytest.mark.parametrize("noisy", NOISY, ids=" ".join)
+def test_a_text_is_the_same_whatever_is_drawn_beside_it(asked, noisy):
+    alone = texts(asked("num_samples=7", *noisy)[1])
+    assert len({str(text) for text in alone}) > 1
+    for beside in BESIDE:
+        drawn = texts(asked(*beside, *noisy)[1])
+        assert drawn == alone[: len(drawn)]
+
+
+@pytest.mark.parametrize("noisy", [["sampler=ddpm"], ["temperature=2.0"]], ids=" ".join)
+def test_a_barts_text_is_the_same_whatever_is_drawn_beside_it(sampled, checkpoint, noisy):
+    def drawn(*overrides):
+        session = sampled(checkpoint(), "sampler.num_steps=2", *noisy, *overrides)[1]
+        return session.read(session.sample())
+
+    alone = drawn("num_samples=7")
+    assert len(set(alone)) > 1
+    for beside in BESIDE:
+        some = drawn(*beside)
+        assert some == alone[: len(some)]
 
 
 def test_quality_puts_samples_beside_real_text_and_unigrams(asked, capsys):

@@ -126,11 +126,11 @@ def test_drawing_follows_the_temperature(make_space):
     space, mask = make_space(), torch.ones(1, 4000, dtype=torch.bool)
     x_0 = 0.1 * space.embedding.table[5].expand(1, 4000, DIM)
     for temperature in (0.5, 2.0):
-        drawn = space.draw(x_0, mask, temperature, torch.Generator().manual_seed(0))
+        drawn = space.draw(x_0, mask, temperature, [torch.Generator().manual_seed(0)])
         expected = (space.logits(x_0)[0, 0] / temperature).softmax(-1)
         observed = torch.bincount(drawn[0], minlength=VOCABULARY) / 4000
         assert (observed - expected).abs().max() < 0.03
-    cold = space.draw(x_0, mask, 1e-4, torch.Generator().manual_seed(0))
+    cold = space.draw(x_0, mask, 1e-4, [torch.Generator().manual_seed(0)])
     assert torch.equal(cold, space.decode(x_0, mask))
 
 
