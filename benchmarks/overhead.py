@@ -61,7 +61,7 @@ def plain_loop(model, training: Training) -> Iterator[None]:
     loader = training.data.train_dataloader()
     while True:
         for batch in loader:
-            loss = model.trained_on(batch)[2]["loss"].mean()
+            loss = model.trained_on(batch, model.draws(len(batch["mask"])))[2]["loss"].mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), training.trainer.gradient_clip_val)

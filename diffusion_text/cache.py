@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-import shutil
-import tempfile
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from filelock import FileLock
 
 from diffusion_text.errors import UserError
+from diffusion_text.storage import DamagedError, check_directory, replacing_directory
+
+log = logging.getLogger(__name__)
 
 
 def cached_directory(
@@ -26,7 +28,7 @@ def cached_directory(
     parent = Path(cache_dir).expanduser() / kind
     digest = content_digest(json.dumps(key, sort_keys=True), *(Path(file).read_text(encoding="utf-8") for file in code))
     directory = parent / digest
-    if directory.exists():
+    if is_whole(directory):
         return directory
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -35,14 +37,22 @@ def cached_directory(
             f"cannot write the cache in {parent}: {error.strerror}; choose another with cache_dir=DIR"
         ) from error
     with FileLock(parent / f"{digest}.lock"):
-        if not directory.exists():
-            unfinished = Path(tempfile.mkdtemp(prefix=f"{digest}-", dir=parent))
-            try:
+        if not is_whole(directory):
+            with replacing_directory(directory) as unfinished:
                 build(unfinished)
-                unfinished.replace(directory)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
     return directory
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether a directory is as it was built; says where it is not."""
+    if not directory.is_dir():
+        return False
+    try:
+        check_directory(directory)
+    except DamagedError as damage:
+        log.warning("%s; building it again", damage)
+        return False
+    return True
 
 
 def content_digest(*parts: str) -> str:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import diffusion_text
 from diffusion_text.data.base import TextDataModule
@@ -28,6 +31,7 @@ from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.tokenizers import TokenizerRecipe
 from diffusion_text.runs import Run
+from diffusion_text.storage import check_directory
 from diffusion_text.tensors import misfit, read_tensors
 
 CONTRACTS = (
@@ -79,6 +83,9 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     recipe: SpaceRecipe = make("text_space")
     if recipe.kept and not run.text_space.is_dir():
         raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")
+    check_sizes(make, recipe, weights, self_conditioning)
+    if recipe.kept:
+        check_directory(run.text_space)
     space = recipe.load(run.text_space)
     denoiser = make_denoiser(make, space.dim, self_conditioning)
     parts = {name: make(name) for name in PARTS}
@@ -91,11 +98,43 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     return model.eval()
 
 
+def check_sizes(make: Make, recipe: SpaceRecipe, weights: dict[str, torch.Tensor], self_conditioning: float) -> None:
+    """Refuse a configuration of other sizes than the weights, before memory is taken for them."""
+    spaces = [tensor.shape for name, tensor in weights.items() if name.startswith("text_space.")]
+    if not any(recipe.dim in shape for shape in spaces):
+        raise UserError(f"text_space: the weights are of no space of {recipe.dim} channels")
+    with torch.device("meta"), at_most(len(weights)):
+        denoiser = make_denoiser(make, recipe.dim, self_conditioning)
+    for name, parameter in denoiser.named_parameters():
+        stored = weights.get(f"denoiser.{name}")
+        if stored is None or stored.shape != parameter.shape:
+            raise UserError(f"model: the weights do not fit: {name} would have shape {tuple(parameter.shape)}")
+
+
+@contextmanager
+def at_most(parameters: int) -> Iterator[None]:
+    """Inside, whatever is built may have so many parameters; a ValueError ends it beyond that."""
+    names = []
+
+    def count(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        names.append(name)
+        if len(names) > parameters:
+            raise ValueError("it has more parameters than the checkpoint")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def as_data(node: Any) -> Any:
     """A configuration with the import path of each component reduced to its name."""
     if isinstance(node, dict):
         return {
-            "component" if key == "_target_" else key: value.rpartition(".")[2] if key == "_target_" else as_data(value)
+            "component" if key == "_target_" else key: str(value).rpartition(".")[2]
+            if key == "_target_"
+            else as_data(value)
             for key, value in node.items()
         }
     return [as_data(item) for item in node] if isinstance(node, list) else node
@@ -108,8 +147,10 @@ def assemble(config: Config, node: str, **arguments: Any) -> Any:
         plain = {name: assemble(config[node], name) if is_component(value) else value for name, value in described}
         component = components()[plain.pop("component")]
         return component(**plain, **arguments)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{node}: cannot be built from {config.get(node)}: {first_line(error)}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+        told = first_line(error)
+        named = told.startswith(f"{node}.")
+        raise UserError(told if named else f"{node}: cannot be built from {config.get(node)}: {told}") from error
 
 
 def is_component(node: Any) -> bool:

@@ -16,7 +16,7 @@ from diffusion_text.progress import progress_bar
 from diffusion_text.storage import is_stored, write_json
 from diffusion_text.tasks.frontier import Frontier, sentences
 from diffusion_text.tasks.garble import Garble
-from diffusion_text.tasks.generate import write_samples
+from diffusion_text.tasks.generate import keep
 from diffusion_text.tasks.quality import SampleQuality
 from diffusion_text.tasks.session import Session
 from diffusion_text.tasks.trace import Trace
@@ -102,11 +102,14 @@ def conclude_diffusion(
     figures = diffusion_figures(model, logged)
     if alarms := Record(run).alarms:
         figures["alarms"] = alarms
-    samples = write_samples(session)
-    if samples:
+    texts = []
+    if session.num_samples:
+        samples = session.sample()
+        texts = session.read(samples)
+        keep(session, texts)
         sizes = {"rms": samples.rms, "peak_rms": samples.peak_rms}
         figures["samples"] = sizes | {"verdict": sampling_verdict(**sizes)}
-    return figures | look_closely(session, **training.report), session.read(samples) if samples else []
+    return figures | look_closely(session, **training.report), texts
 
 
 def look_closely(session: Session, quality: int, frontier: int, garbled: int, trace_steps: int) -> dict[str, Any]:

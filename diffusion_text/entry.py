@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_text.commands import fail, nearest
 from diffusion_text.errors import StoppedError, UserError, first_line
+from diffusion_text.storage import disk_trouble
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONF = Path(__file__).parent.parent / "conf"
+HYDRAS = ("hydra.", "omegaconf.")
+SEVERAL = re.compile(r"[^\[{].*[,(]")  # options of which a sweep takes each
 TEXTS = ("text",)
-PATHS = ("run", "ckpt", "outputs", "data.dir", "cache_dir", "resume", "hydra.run.dir", "hydra.sweep.dir")
+PATHS = ("run", "ckpt", "outputs", "data.dir", "cache_dir", "resume", "out", "hydra.run.dir", "hydra.sweep.dir")
 EXTRA = "joblib and submitit launchers and the optuna sweeper come with pip install -e '.[sweeps]'"
 
 
@@ -37,10 +41,8 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if type(error).__module__.startswith(("hydra.", "omegaconf.")):
-            fail(explain(error))
-        if isinstance(error, OSError) and error.filename:
-            fail(f"cannot write {error.filename}: {error.strerror}; choose another hydra.run.dir")
+        if told := complaint(error) or disk_trouble(error):
+            fail(str(told))
         raise
 
 
@@ -52,10 +54,11 @@ def user_errors() -> Iterator[None]:
 
     try:
         yield
-    except UserError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+    except Exception as error:
+        told = error if isinstance(error, UserError) else disk_trouble(error) or complaint(error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN or not told:
             raise
-        fail(str(error))
+        fail(str(told))
 
 
 @contextmanager
@@ -71,7 +74,7 @@ def training_job(cfg: DictConfig) -> Iterator[None]:
     from diffusion_text.runs import Run
     from diffusion_text.storage import write_text
 
-    run, is_first = Run(Path(cfg.run_dir)), rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    run, is_first = Run(Path(str(cfg.run_dir))), rank_zero_only.rank == 0  # type: ignore[attr-defined]
     with run.locked() if is_first else nullcontext():
         try:
             if is_first and not run.changes.is_file():
@@ -81,8 +84,9 @@ def training_job(cfg: DictConfig) -> Iterator[None]:
             log.info("%s; python %s resume=%s goes on", stop, Path(sys.argv[0]).name, run.directory)
             sys.exit(stop.exit_code)
         except Exception as error:
+            told = disk_trouble(error) or error
             with suppress(UserError):
-                write_text(run.error, f"{type(error).__name__}: {first_line(error)}\n")
+                write_text(run.error, f"{type(told).__name__}: {first_line(told)}\n")
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 raise
             log.error("%s", first_line(error), exc_info=not isinstance(error, UserError))
@@ -138,14 +142,74 @@ def explain(error: Exception) -> str:
         if choice.group(1).startswith("hydra/"):
             return f"{choice.group(1)}={choice.group(2)}: there is no such option; {EXTRA}"
         group, _, below = choice.group(1).partition("/")
-        option = f"{below}/{choice.group(2)}".lstrip("/")
-        files = (CONF / group).rglob("*.yaml")
-        options = sorted(file.relative_to(CONF / group).with_suffix("").as_posix() for file in files)
-        return f"{group}={option}: there is no such option{nearest(option, options)}; there are {', '.join(options)}"
-    if key := re.search(r"Could not override '([^'@]+)", message) or re.search(r"full_key: (\S+)", message):
-        name = key.group(1)
-        return f"{name}: there is no such setting{nearest(name, settings())}; python train.py --cfg job shows them all"
-    return message.splitlines()[0]
+        return no_option(group, f"{below}/{choice.group(2)}".lstrip("/"))
+    override = re.search(r"Could not override '([^']+)", message)
+    of_choices = override or "Could not find" in message or not type(error).__module__.startswith(HYDRAS)
+    if of_choices and (told := wrong_choice()):
+        return told
+    if override:
+        return no_setting(override[1])
+    key = re.search(r"full_key: (\S+)", message)
+    return f"{key[1]}: {first_line(error)}" if key else first_line(error)
+
+
+def complaint(error: Exception) -> UserError | None:
+    """What Hydra or OmegaConf complains about, as a user's mistake, where it is they who complain."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    theirs = any(name.startswith(HYDRAS) for name in (type(error).__module__, frame.f_globals["__name__"]))
+    return UserError(explain(error)) if theirs else None
+
+
+def options(group: str) -> list[str]:
+    """What there is to choose from."""
+    files = (CONF / group).rglob("*.yaml")
+    return sorted(file.relative_to(CONF / group).with_suffix("").as_posix() for file in files)
+
+
+def no_option(group: str, option: str) -> str:
+    """That a group has no such option, and which it has."""
+    there_are = f"there are {', '.join(options(group))}" + (f", and ~{group} for none" if option == "null" else "")
+    return f"{group}={option}: there is no such option{nearest(option, options(group))}; {there_are}"
+
+
+def wrong_choice() -> str | None:
+    """What is wrong with the first choice on the command line that no group has, if there is one."""
+    given = [argument.partition("=") for argument in sys.argv[1:]]
+    of_groups = [(group, value) for group, equals, value in given if group and equals and options(group)]
+    single = [(group, value) for group, value in of_groups if not SEVERAL.match(value)]
+    return next((no_option(group, value) for group, value in single if value not in options(group)), None)
+
+
+def no_setting(name: str) -> str:
+    """That there is no such setting, or not with the chosen option of its group."""
+    group = name.partition(".")[0]
+    if others := having(name):
+        have = f"{group}={', '.join(others)} {'has' if len(others) == 1 else 'have'}"
+        return f"{name}: {group}={chosen(group)} has no such setting; {have}"
+    return f"{name}: there is no such setting{nearest(name, settings())}; python train.py --cfg job shows them all"
+
+
+def having(name: str) -> list[str]:
+    """The options of a setting's group that have it."""
+    from omegaconf import OmegaConf
+
+    group, _, key = name.partition(".")
+    return [file.stem for file in sorted((CONF / group).glob("*.yaml")) if key in OmegaConf.load(file)]
+
+
+def chosen(group: str) -> str:
+    """The option of a group that the command line chooses."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
+    if group in given:
+        return given[group]
+    choices = [f"{name}={value}" for name, value in given.items() if value in options(name)]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        composed = compose(Path(sys.argv[0]).stem, choices, return_hydra_config=True)
+    return composed.hydra.runtime.choices.get(group) or "null"
 
 
 def settings() -> list[str]:

@@ -43,8 +43,8 @@ def load_pretrained(cls: Any, pretrained: str | Path, setting: str, file: str, o
         raise UserError(f"{setting}={pretrained} is not a model directory: it has no {file}")
     online = looks_local or prepare_hub()
     try:
-        return cls.from_pretrained(path.expanduser() if looks_local else str(pretrained))
-    except (OSError, ValueError) as error:
+        return cls.from_pretrained(path.expanduser() if looks_local else str(pretrained), trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
         reason = str(error).splitlines()[0] if online else "the Hugging Face hub cannot be reached"
         raise UserError(
             f"{pretrained} is not to be had ({reason}): give a local copy with {setting}=DIR, "

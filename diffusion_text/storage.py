@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,9 +26,10 @@ from diffusion_text.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
+MANIFEST = "manifest.json"  # of a sealed directory: size, time and SHA-256 of each file
 MARK = b"\ndiffusion_text sha256 "
 SEAL_SIZE = len(MARK) + hashlib.sha256().digest_size
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Read = TypeVar("Read")
 
 
@@ -62,12 +64,13 @@ def replacing(path: Path, older: Path | None = None) -> Iterator[BufferedWriter]
 
 @contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill, which is at `path` once the block has ended; if that fails, `path` is as before."""
+    """A directory to fill, which is at `path`, sealed, once the block has ended; if that fails, `path` is as before."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         yield unfinished
+        seal_directory(unfinished)
         for file in unfinished.rglob("*"):
             flush(file)
         shutil.rmtree(path, ignore_errors=True)
@@ -150,8 +153,77 @@ class Sealing:
 
 def not_written(path: Path, error: OSError) -> UserError:
     """Why a file could not be written, and what to do about it."""
-    remedy = "make room" if error.errno in FULL else "choose a place that can be written"
+    remedy = "make room" if error.errno in FULL else "choose another hydra.run.dir, cache_dir or out"
     return UserError(f"cannot write {path}: {error.strerror or first_line(error)}; {remedy}, and start it again")
+
+
+def check_room(directory: Path, size: int) -> None:
+    """Raise UserError where a directory's disk has no room for so many bytes more."""
+    free = shutil.disk_usage(directory).free
+    if free < size:
+        raise UserError(
+            f"the checkpoints in {directory} take up to {size / 1e6:,.1f} MB and its disk has {free / 1e6:,.1f} MB "
+            "free: make room, or choose another hydra.run.dir"
+        )
+
+
+def disk_trouble(error: BaseException) -> UserError | None:
+    """What a failure of the disk says in one line, whichever library it came through; None for other failures."""
+    codes: tuple[int, ...] = (
+        *FULL,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EIO,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+    )
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in codes:
+            return not_written(Path(seen.filename) if seen.filename else Path("a file"), seen)
+        if found := re.search(r"\(os error (\d+)\)", str(seen)):  # as Rust's libraries have it
+            return not_written(Path("a file"), OSError(int(found[1]), os.strerror(int(found[1]))))
+        seen, codes = (
+            seen.__cause__ or seen.__context__,
+            FULL,
+        )  # an error on the way to it explains all
+    return None
+
+
+def seal_directory(directory: Path) -> None:
+    """Write down what is in a directory."""
+    files = sorted(file for file in directory.rglob("*") if file.is_file())
+    kept = {str(file.relative_to(directory)): [*stamp(file), digest_of(file)] for file in files}
+    (directory / MANIFEST).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def check_directory(directory: Path) -> None:
+    """Raise DamagedError unless all is in a directory that was sealed in it. Files of the same size and time are not
+    read again.
+    """
+    if not (directory / MANIFEST).is_file():
+        raise DamagedError(f"{directory} is damaged: it has no {MANIFEST}")
+    kept: dict[str, Any] = read_json(directory / MANIFEST, {})
+    for name, known in kept.items():
+        try:
+            same = stamp(directory / name) == known[:2] or digest_of(directory / name) == known[2]
+        except (OSError, TypeError, IndexError) as error:
+            raise DamagedError(f"{directory / name} is damaged: {first_line(error)}") from error
+        if not same:
+            raise DamagedError(f"{directory / name} is damaged: its checksum is not that of its content")
+
+
+def stamp(file: Path) -> list[int]:
+    """Size in bytes, and time of the last change in nanoseconds."""
+    about = file.stat()
+    return [about.st_size, about.st_mtime_ns]
+
+
+def digest_of(file: Path) -> str:
+    """The SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # ---- reading

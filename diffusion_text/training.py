@@ -11,7 +11,9 @@ from diffusion_text.composition import Training
 from diffusion_text.conclusion import conclude
 from diffusion_text.data.base import SPLITS
 from diffusion_text.errors import UserError, first_line
-from diffusion_text.storage import is_stored, write_json
+from diffusion_text.models.base import Trained
+from diffusion_text.runs import Run
+from diffusion_text.storage import check_room, is_stored, older, write_json
 from diffusion_text.tensors import read_tensors
 from diffusion_text.tracking.loggers import RunCSVLogger
 from diffusion_text.tracking.summary import preflight_table, startup_table
@@ -80,6 +82,7 @@ def fit(training: Training) -> float:
         for logger in trainer.loggers:
             if isinstance(logger, RunCSVLogger) and trainer.is_global_zero:
                 logger.keep(step)
+    check_room(run.directory, room(model, run))
     started = time.monotonic()
     try:
         trainer.fit(model, training.data, ckpt_path=checkpoint, weights_only=True)
@@ -88,3 +91,12 @@ def fit(training: Training) -> float:
             raise
         raise UserError(f"{checkpoint} cannot be gone on from: {first_line(error)}") from error
     return time.monotonic() - started
+
+
+def room(model: Trained, run: Run) -> int:
+    """How many bytes more a run's checkpoints can come to: weights, averages and two moments in two generations of two
+    files, and one that is being written.
+    """
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    files = [file for newer in (run.last, run.best) for file in (newer, older(newer))]
+    return 5 * 4 * weights - sum(file.stat().st_size for file in files if file.is_file())

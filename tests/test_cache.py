@@ -1,3 +1,4 @@
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import pytest
 
 from diffusion_text.cache import cached_directory, content_digest
 from diffusion_text.errors import UserError
+from diffusion_text.storage import MANIFEST
 
 BUILDER = """
 import sys, time
@@ -80,7 +82,8 @@ def test_a_killed_build_is_not_taken_for_a_result(tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     done = cached_directory(tmp_path, "thing", {"a": 1}, [], write)
-    assert [path.name for path in done.iterdir()] == ["content"]
+    assert {path.name for path in done.iterdir()} == {"content", MANIFEST}
+    assert {path.suffix for path in done.parent.iterdir()} <= {"", ".lock"}, "what was left half-built is gone"
 
 
 def test_two_processes_at_once_build_once(tmp_path):
@@ -102,3 +105,30 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
 def test_a_digest_tells_where_its_parts_end():
     assert content_digest("ab", "c") != content_digest("a", "bc")
     assert content_digest("ab", "c") == content_digest("ab", "c")
+
+
+def test_a_directory_that_was_changed_is_built_again_which_is_said(tmp_path, caplog):
+    directory = cached_directory(tmp_path, "thing", {}, [], write)
+    for damage in (lambda file: file.write_text("poison"), lambda file: file.unlink()):
+        damage(directory / "content")
+        assert cached_directory(tmp_path, "thing", {}, [], write) == directory
+        assert (directory / "content").read_text() == "built"
+        assert f"{directory / 'content'} is damaged" in caplog.text
+        assert "building it again" in caplog.text
+        caplog.clear()
+
+
+def test_a_copy_is_as_good(tmp_path):
+    cached_directory(tmp_path / "one", "thing", {}, [], write)
+    shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)
+    cached_directory(tmp_path / "two", "thing", {}, [], unexpected)
+
+
+@pytest.mark.parametrize(
+    "manifest", ["", "[]", "{", '{"content": []}', '{"content": [1, 2, "3"]}', '{"../x": [1, 2, ""]}']
+)
+def test_a_manifest_that_is_none_is_no_traceback(tmp_path, manifest):
+    directory = cached_directory(tmp_path, "thing", {}, [], write)
+    (directory / MANIFEST).write_text(manifest)
+    assert cached_directory(tmp_path, "thing", {}, [], write) == directory
+    assert (directory / "content").read_text() == "built"

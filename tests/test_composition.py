@@ -6,10 +6,12 @@ import torch
 from omegaconf import OmegaConf
 from torch.testing import assert_close
 
-from diffusion_text.composition import check_machine, compose_training
+from diffusion_text.composition import compose_training
+from diffusion_text.denoisers.textunet import TextUNet1D
 from diffusion_text.errors import UserError
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.recorded import changes
+from diffusion_text.settings import check_machine
 
 CONF = Path(__file__).parents[1] / "conf"
 TASKS = [file.stem for file in sorted(CONF.glob("task/*.yaml"))]
@@ -144,18 +146,53 @@ def no_data(monkeypatch):
         (["report.quality=-1"], ["report.quality"]),
         (["trainer.max_steps=-1"], ["trainer.max_steps", "trainer.max_epochs"]),
         (["route.self_conditioning=1.5"], ["route.self_conditioning", "1.5"]),
-        (["model.width=wide"], ["model: ", "narrow or full", "wide"]),
-        (["schedule=cosine", "schedule.s=1.5"], ["schedule: ", "s must lie in [0, 1)", "1.5"]),
-        (["sampler.num_steps=0"], ["sampler: ", "at least one step", "0"]),
-        (["sampler.spacing=even"], ["sampler: ", "angle, training or time", "even"]),
+        (["model.width=wide"], ["model.width=wide", "narrow, full"]),
+        (["schedule=cosine", "schedule.s=1.5"], ["schedule.s=1.5", "below 1"]),
+        (["sampler.num_steps=0"], ["sampler.num_steps=0 is not a whole number of at least 1"]),
+        (["sampler.spacing=even"], ["sampler.spacing=even", "angle, training, time"]),
         (["data.length=2"], ["data.length", "2", "4"]),
         (["data.length=many"], ["data", "length", "many"]),
         (["trainer.max_steps=many"], ["trainer", "max_steps", "many"]),
         (["trainer.precision=17"], ["trainer: ", "17"]),
         (["callbacks.ema.decay=1.5"], ["decay", "1.5"]),
         (["trainer.accumulate_grad_batches=0"], ["accumulate_grad_batches"]),
-        (["optimizer.lr=-1"], ["optimizer", "-1"]),
-        (["num_samples=-1"], ["num_samples", "-1"]),
+        (["optimizer.lr=-1"], ["optimizer.lr=-1 is not a finite number"]),
+        (["optimizer.lr=inf"], ["optimizer.lr=inf"]),
+        (["optimizer.lr=much"], ["optimizer.lr=much"]),
+        (["optimizer._partial_=abc"], ["optimizer: ", "_partial_"]),
+        (["lr_schedule.name=cosin"], ["lr_schedule.name=cosin is none of linear, cosine, ", "did you mean cosine?"]),
+        (["lr_schedule.name=reduce_lr_on_plateau"], ["lr_schedule.name=reduce_lr_on_plateau is none of"]),
+        (["lr_schedule.name=cosine_with_min_lr"], ["lr_schedule: ", "min_lr"]),
+        (["lr_schedule.num_warmup_steps=0.5"], ["lr_schedule.num_warmup_steps=0.5"]),
+        (["callbacks.best.monitor=val/los"], ["callbacks.best.monitor=val/los", "did you mean val/loss?"]),
+        (["callbacks.best.monitor=val/rounding"], ["callbacks.best.monitor=val/rounding: no figure of that name"]),
+        (
+            ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/noise_cosin"],
+            ["callbacks.early_stopping.monitor=val/noise_cosin", "did you mean val/noise_cosine?"],
+        ),
+        (["callbacks=early_stopping", "callbacks.early_stopping.patience=nan"], ["early_stopping.patience=nan"]),
+        (["callbacks.samples.sampler=7"], ["callbacks.samples.sampler=7 is not a Sampler"]),
+        (["callbacks.best=7"], ["callbacks.best: "]),
+        (["num_samples=-1"], ["num_samples=-1"]),
+        (["seed=1e30"], ["seed=1e+30 is not a whole number of at most 4,294,967,295"]),
+        (["seed=99999999999999999999999"], ["seed=99999999999999999999999 is not a whole number of at most"]),
+        (["sampler.clip=nan"], ["sampler.clip"]),
+        (["model.blocks=99999999999999999999999"], ["model.blocks=99999999999999999999999"]),
+        (["route.self_conditioning=[1,2]"], ["route.self_conditioning=[1,2] is not a share"]),
+        (["route.linear_path=7"], ["route.linear_path=7 is neither true nor false, nor null"]),
+        (
+            ["schedule._target_=diffusion_text.diffusion.losses.HuberLoss", "~schedule.s"],
+            ["schedule=", "a NoiseSchedule"],
+        ),
+        (["schedule._target_=7"], ["schedule: ", "7"]),
+        (["text_space._target_=nowhere.Nothing"], ["text_space: ", "nowhere"]),
+        (["+schedule._partial_=true"], ["schedule=", "is not a NoiseSchedule"]),
+        (["report=7"], ["report=7 is no group of settings"]),
+        (["+report.pages=7"], ["report=pages is none of quality"]),
+        (["~trainer.max_steps"], ["trainer.max_steps: "]),
+        (["trainer.gradient_clip_val=nan"], ["trainer.gradient_clip_val=nan"]),
+        (["data.length=${nowhere}"], ["data.length: ", "nowhere"]),
+        (["objective.direction=up"], ["objective.direction=up is none of maximize, minimize"]),
     ],
     ids=lambda value: value[0].split(" ")[0] if isinstance(value, list) else None,
 )
@@ -181,9 +218,17 @@ def test_nonsense_is_refused_naming_both_sides(composed, settings, no_data, over
             ["model=diffusion_lm", "prediction=logits", "loss=mse"],
             "prediction=logits and loss=cross_entropy go together",
         ),
-        (["model=diffusion_lm", "text_space.rounding=nearset"], "text_space: text_space.rounding must be one of"),
-        (["model=diffusion_lm", "route.self_conditioning=-1"], "route.self_conditioning is a share"),
-        (["model=diffusion_lm", "callbacks.collapse.action=ring"], "callbacks.collapse.action must be warn or stop"),
+        (["model=diffusion_lm", "text_space.tokenizer=2"], "text_space.tokenizer=2 is not a TokenizerRecipe"),
+        (["model=diffusion_lm", "text_space.std=nan"], "text_space.std=nan is not a finite number above 0, nor null"),
+        (["model=diffusion_lm", "route.rounding_weight=-1"], "route.rounding_weight=-1 is not a finite number"),
+        (["text_space=bart_mini", "text_space.batch_size=0.5"], "text_space.batch_size=0.5 is not a whole number"),
+        (["text_space=bart_mini", "text_space.layers=nan"], "text_space.layers=nan is not a whole number"),
+        (["model=diffusion_lm", "text_space.rounding=nearset"], "text_space.rounding=nearset is none of"),
+        (["model=diffusion_lm", "route.self_conditioning=-1"], "route.self_conditioning=-1 is not a share"),
+        (
+            ["model=diffusion_lm", "callbacks.collapse.action=ring"],
+            "callbacks.collapse.action=ring is none of warn, stop",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -195,8 +240,8 @@ def test_parts_of_different_routes_are_refused_naming_what_goes_together(compose
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("route.x_0_time=1.5", r"route: route\.x_0_time .*1\.5"),
-        ("route.rounding_of=noisy", r"route: route\.rounding_of .*noisy"),
+        ("route.x_0_time=1.5", r"route\.x_0_time=1\.5 "),
+        ("route.rounding_of=noisy", r"route\.rounding_of=noisy "),
         ("text_space.pretrained_embeddings=/nowhere", r"text_space\.pretrained_embeddings=/nowhere is not"),
     ],
 )
@@ -226,6 +271,36 @@ def test_a_cpu_has_no_fp16_even_beside_a_gpu(composed, monkeypatch):
         check_machine(composed("trainer=cpu", "precision=fp16"))
 
 
+def test_a_setting_that_is_only_right_here_is_named_as_it_was_written(composed, settings, no_data):
+    """The sampler of a callback, and a callback by another name."""
+    wrong = [
+        "callbacks.collapse.sampler.num_steps=0",
+        "+callbacks.later={_target_:${callbacks.best._target_},filename:7}",
+    ]
+    with pytest.raises(UserError, match=r"^callbacks\.collapse\.sampler: sampler\.num_steps=0 is not a whole number"):
+        compose_training(composed("callbacks=collapse", *settings, wrong[0]))
+    with pytest.raises(UserError, match=r"^callbacks\.later: callbacks\.best\.filename=7 is not a text$"):
+        compose_training(composed(*settings, wrong[1], "+callbacks.later.dirpath=x", "+callbacks.later.monitor=x"))
+
+
+def test_a_mistake_in_a_class_is_one_line_with_a_way_to_its_traceback(composed, settings, monkeypatch, caplog):
+    monkeypatch.setattr(TextUNet1D, "__init__", lambda self, **settings: {}[0])
+    with caplog.at_level("DEBUG", "diffusion_text"), pytest.raises(UserError) as refusal:
+        compose_training(composed(*settings))
+    assert str(refusal.value) == "model: KeyError: 0 (hydra.verbose=diffusion_text shows where)"
+    assert isinstance(refusal.value.__cause__.__cause__, KeyError)
+    assert "in <lambda>" in caplog.text
+
+
+@pytest.mark.parametrize("route", ["latent", "embedding"])
+def test_numbers_with_an_exponent_are_whole_where_they_are(composed, settings, small_lm, route):
+    overrides = settings if route == "latent" else [*small_lm, settings[-1]]
+    training = compose_training(composed(*overrides, "trainer.max_steps=1e2", "seed=1e3", "num_samples=1e1"))
+    numbers = (training.trainer.max_steps, training.seed, training.model.seed, training.data.seed, training.num_samples)
+    assert numbers == (100, 1000, 1000, 1000, 10)
+    assert all(isinstance(number, int) for number in numbers)
+
+
 # ---- what sample.py makes of a checkpoint
 
 
@@ -251,10 +326,16 @@ def test_another_sampler_takes_over_what_both_have(sampled, checkpoint):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("sampler.num_steps=0", r"sampler: [^\n]*at least one step"),
-        ("num_samples=-1", r"num_samples[^\n]*-1"),
-        ("length=0", r"length[^\n]*0"),
-        ("length=13", r"length[^\n]*13[^\n]*12"),
+        ("sampler.num_steps=0", r"sampler\.num_steps=0 is not a whole number of at least 1"),
+        ("sampler.clip=nan", r"sampler\.clip"),
+        ("num_samples=-1", r"num_samples=-1 is not"),
+        ("num_samples=many", r"num_samples=many is not"),
+        ("batch_size=0", r"batch_size=0 is not"),
+        ("temperature=-1", r"temperature=-1 is not"),
+        ("temperature=inf", r"temperature=inf is not"),
+        ("seed=1e30", r"seed=1e\+30 is not"),
+        ("length=0", r"length=0 is not a whole number of at least 1"),
+        ("length=13", r"length=13 is not a whole number of at most 12"),
     ],
 )
 def test_a_wrong_value_is_one_line(sampled, checkpoint, override, says):

@@ -1,13 +1,17 @@
 """Two processes on this machine train, validate, sample, save and go on, as several GPUs would."""
 
+import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 ROOT = Path(__file__).parents[1]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
@@ -31,6 +35,65 @@ def train(*arguments):
         [sys.executable, str(ROOT / "train.py"), *arguments],
         cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
+
+
+def weights(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["current_model_state"]
+
+
+def losses(run):
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+        return [float(row["train/loss"]) for row in csv.DictReader(stream) if row["train/loss"]]
+
+
+def test_two_processes_train_as_one_with_the_same_texts_a_step(route, tmp_path):
+    settings = [*route, *SHORT, "route.self_conditioning=0.5", "callbacks.samples=null"]
+    for name, parts in (("one", ["trainer=cpu", "data.batch_size=8"]), ("two", [*TWO, "data.batch_size=4"])):
+        ended = train(*settings, *parts, f"hydra.run.dir={tmp_path / name}")
+        assert ended.returncode == 0, ended.stderr
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        assert_close(two[name], one[name], rtol=1e-3, atol=1e-4, equal_nan=True, msg=name)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_process_killed_ends_both_within_half_a_minute(small_lm, tmp_path, victim):
+    run = tmp_path / "run"
+    settings = [*small_lm, *TWO, "preflight=off", "trainer.max_steps=100000", "trainer.val_check_interval=100000"]
+    settings += ["trainer.log_every_n_steps=1", f"hydra.run.dir={run}", "callbacks.samples=null"]
+    first = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *settings], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: "Step 10 of" in history(run) or first.poll() is not None, 120)
+    assert first.poll() is None
+    [second] = children(first.pid)
+    os.kill((first.pid, second)[victim], signal.SIGKILL)
+    assert first.wait(30) != 0
+    wait_for(lambda: not Path(f"/proc/{second}").exists() or state(second) == "Z", 30)
+
+
+def history(run):
+    file = run / "train.log"
+    return file.read_text() if file.exists() else ""
+
+
+def state(process):
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def children(process):
+    """The training processes that a process started."""
+    started = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in started if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def wait_for(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.1)
 
 
 def test_two_processes_train_validate_sample_save_and_go_on(route, tmp_path):

@@ -66,6 +66,27 @@ def complaint(result):
             "trainer.max_step: there is no such setting, did you mean trainer.max_steps",
         ),
         ("train.py", "model.widht=full", "model.widht: there is no such setting, did you mean model.width?"),
+        (
+            "train.py",
+            "text_space.tied=true",
+            "text_space.tied: text_space=bart_mini has no such setting; text_space=embe",
+        ),
+        (
+            "train.py",
+            "tokenizer.vocab_size=400",
+            "tokenizer.vocab_size: tokenizer=null has no such setting; tokenizer=bpe",
+        ),
+        (
+            "train.py",
+            "schedule=3",
+            "schedule=3: there is no such option; there are cosine, linear, log_snr_linear, sqrt",
+        ),
+        (
+            "train.py",
+            "callbacks=null",
+            "callbacks=null: there is no such option; there are collapse, default, early_stop",
+        ),
+        ("train.py", "schedule={s:3,t:4}", "schedule={s:3,t:4}: there is no such option; there are cosine"),
         ("train.py", "zzzzzzzz=1", "zzzzzzzz: there is no such setting; python train.py --cfg job shows them all"),
         ("train.py", "schedule=zzzzzz", "there is no such option; there are cosine, linear, log_snr_linear, sqrt"),
         ("train.py", "experiment=bart_wikitext", "did you mean bart_wikitext2?"),
@@ -73,6 +94,7 @@ def complaint(result):
         ("train.py", "data={length:", "'{length:'"),
         ("train.py", "resume=outputs/nowhere", "resume=outputs/nowhere is no run"),
         ("sample.py", "num_sample=3", "num_sample: there is no such setting, did you mean num_samples?"),
+        ("sample.py", "task.how=drop", "task.how: task=generate has no such setting; task=garble has"),
         ("sample.py", "sampler=dpm", "sampler=dpm: there is no such option, did you mean ddpm?"),
     ],
 )
@@ -82,6 +104,13 @@ def test_a_misspelt_override_is_named_with_the_nearest_that_exists(call, script,
     assert says in line
 
 
+@pytest.mark.parametrize("choice", ["model=diffusion_lm", "text_space=embedding"])
+def test_a_setting_that_the_chosen_option_has_not_is_told_with_those_that_have(call, choice):
+    """Also where another choice brings the option."""
+    told = complaint(call("train.py", choice, "text_space.heads=3"))
+    assert told == "train.py: text_space.heads: text_space=embedding has no such setting; text_space=bart_mini has"
+
+
 def test_a_run_directory_that_cannot_be_written_is_named(call, tmp_path):
     (tmp_path / "file").touch()
     line = complaint(call("train.py", f"hydra.run.dir={tmp_path}/file/run"))
@@ -89,9 +118,18 @@ def test_a_run_directory_that_cannot_be_written_is_named(call, tmp_path):
     assert "hydra.run.dir" in line
 
 
-def test_a_mistake_found_inside_the_job_is_one_line_too(call):
-    line = complaint(call("train.py", "data=text_files", "data.dir=nowhere"))
-    assert line == "train.py: data.dir=nowhere does not exist"
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["data=text_files", "data.dir=nowhere"], "data.dir=nowhere does not exist"),
+        (["data.length=${nowhere}"], "data.length: Interpolation key 'nowhere' not found"),
+        (["model=latent_transformer", "model.depth=2.5"], "model.depth=2.5 is not a whole number of at least 1"),
+        (["model=latent_transformer", "model.width=true"], "model.width=true is not a whole number of at least 2"),
+    ],
+    ids=str,
+)
+def test_a_mistake_found_inside_the_job_is_one_line_too(call, arguments, says):
+    assert complaint(call("train.py", *arguments)) == f"train.py: {says}"
 
 
 def test_sampling_from_what_is_no_run_is_one_line(call, tmp_path):

@@ -13,6 +13,8 @@ from lightning import Trainer
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
+from diffusion_text import values
+from diffusion_text.callbacks.monitoring import check_monitor
 from diffusion_text.errors import StoppedError
 from diffusion_text.models.base import NotFiniteError, ends_step
 from diffusion_text.models.resuming import is_validated
@@ -42,6 +44,22 @@ class SealedCheckpointIO(CheckpointIO):
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's, except that a run that was moved still knows its best score: else a worse one would replace it."""
 
+    def __init__(
+        self, dirpath: str, filename: str, monitor: str | None, enable_version_counter: bool = False, **settings: Any
+    ):
+        super().__init__(
+            values.words(dirpath, "callbacks.best.dirpath"),
+            values.words(filename, "callbacks.best.filename"),
+            values.or_null(values.words, monitor, "callbacks.best.monitor"),
+            enable_version_counter=values.flag(enable_version_counter, "callbacks.best.enable_version_counter"),
+            **settings,
+        )
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        if self.monitor is not None:
+            check_monitor(self.monitor, "callbacks.best.monitor", trainer.callback_metrics)
+        super().on_validation_end(trainer, pl_module)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         def here(path: str) -> str:
             return str(Path(self.dirpath or ".") / Path(path).name) if path else path
@@ -62,9 +80,8 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(self, run_dir: str, minutes: float = 10.0):
-        if not minutes > 0:
-            raise ValueError(f"callbacks.last.minutes must be above 0, not {minutes}")
-        self.path, self.seconds = Run(Path(run_dir)).last, 60 * minutes
+        self.path = Run(Path(values.words(run_dir, "callbacks.last.run_dir"))).last
+        self.seconds = 60 * values.number(minutes, "callbacks.last.minutes", above=0)
         self.whole, self.saved_at = False, 0.0
         self.received: int | None = None
         self.handlers: dict[int, Any] = {}

@@ -7,18 +7,21 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 
 from diffusion_text import sampled_texts
 from diffusion_text.callbacks.ema import EMA
+from diffusion_text.callbacks.monitoring import check_writes
 from diffusion_text.diagnostics.collapse import Alarm, collapse_alarms
 from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.base import ends_step
 from diffusion_text.models.quality import Judge, Quality
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import root_mean_square
 from diffusion_text.runs import Run
 from diffusion_text.storage import append_json
+from diffusion_text.values import instance, one_of, seed_number, share, whole, words
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ class CollapseMonitor(Callback):
     training.
     """
 
+    LOGGED = (*(f"quality{of}/{name}" for of in ("", "/real") for name in TextQuality.FIGURES), "quality/rms")
+
     def __init__(
         self,
         sampler: Sampler,
@@ -43,14 +48,18 @@ class CollapseMonitor(Callback):
         action: str = "warn",
         seed: int = 0,
     ):
-        if action not in ("warn", "stop"):
-            raise ValueError(f"callbacks.collapse.action must be warn or stop, not {action}")
-        if every_n_steps < 1 or num_samples < 1 or patience < 1:
-            raise ValueError("callbacks.collapse.every_n_steps, num_samples and patience must be at least 1")
-        self.sampler, self.run = sampler, Run(Path(run_dir))
-        self.every_n_steps, self.num_samples, self.seed = every_n_steps, num_samples, seed
-        self.warm_up, self.patience, self.action = warm_up, patience, action
+        self.sampler = instance(sampler, "callbacks.collapse.sampler", Sampler)
+        self.run = Run(Path(words(run_dir, "callbacks.collapse.run_dir")))
+        self.every_n_steps = whole(every_n_steps, "callbacks.collapse.every_n_steps", 1)
+        self.num_samples = whole(num_samples, "callbacks.collapse.num_samples", 1)
+        self.warm_up = share(warm_up, "callbacks.collapse.warm_up")
+        self.patience = whole(patience, "callbacks.collapse.patience", 1)
+        self.action = one_of(action, "callbacks.collapse.action", ("warn", "stop"))
+        self.seed = seed_number(seed, "callbacks.collapse.seed")
         self.in_a_row: dict[str, int] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        check_writes(pl_module, "callbacks.collapse")
 
     def on_fit_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
         data = trainer.datamodule  # type: ignore[attr-defined]

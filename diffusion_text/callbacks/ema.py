@@ -8,6 +8,8 @@ from lightning import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from diffusion_text.values import number
+
 
 class WarmEMA:
     """An averaging function for Lightning's WeightAveraging: decay min(`decay`, (1 + n) / (10 + n)) at update n.
@@ -16,9 +18,7 @@ class WarmEMA:
     """
 
     def __init__(self, decay: float = 0.9999):
-        if not 0 <= decay < 1:
-            raise ValueError(f"the EMA's decay must lie in [0, 1), not {decay}")
-        self.decay = decay
+        self.decay = number(decay, "callbacks.ema.decay", least=0, below=1)
 
     @torch.no_grad()
     def __call__(self, averages: list[Tensor], currents: list[Tensor], num_averaged: Tensor) -> None:

@@ -3,13 +3,15 @@
 import logging
 from pathlib import Path
 
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from diffusion_text import sampled_texts
+from diffusion_text.callbacks.monitoring import check_writes
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.runs import Run
+from diffusion_text.values import instance, seed_number, whole, words
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +22,13 @@ class SampleTexts(Callback):
     """
 
     def __init__(self, sampler: Sampler, num_samples: int, run_dir: str, seed: int = 0):
-        self.sampler, self.num_samples, self.seed = sampler, num_samples, seed
-        self.file = Run(Path(run_dir)).texts
+        self.sampler = instance(sampler, "callbacks.samples.sampler", Sampler)
+        self.num_samples = whole(num_samples, "callbacks.samples.num_samples")
+        self.file = Run(Path(words(run_dir, "callbacks.samples.run_dir"))).texts
+        self.seed = seed_number(seed, "callbacks.samples.seed")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        check_writes(pl_module, "callbacks.samples")
 
     def on_train_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
         if trainer.is_global_zero:

@@ -13,6 +13,8 @@ class Speed(Callback):
     Tokens are positions, padding included, of all processes together. Time spent in validation does not count.
     """
 
+    LOGGED = ("speed/steps_per_second", "speed/tokens_per_second")
+
     def __init__(self) -> None:
         self.since, self.step, self.tokens = 0.0, 0, 0
         self.left = 0.0  # when training was last left for validation

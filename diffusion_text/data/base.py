@@ -1,10 +1,10 @@
 """From a corpus to batches: paragraphs, splits, tokens, latents.
 
 A corpus is a sequence of paragraphs. Its splits are contiguous stretches of it, so no text of one overlaps a text of
-another. Consecutive paragraphs are packed into texts of at most `length` tokens, `<s>` and `</s>` included; a longer
-paragraph is cut. With `packing` stream, texts are stretches of exactly `length` tokens instead, wherever that cuts,
-and nothing is put around them. Tokens, and latents where a text space encodes ahead of training, are memory-mapped
-from a cache.
+another. Consecutive paragraphs are packed into texts of at most `length` tokens, `<s>` and `</s>` included where the
+tokenizer has them; a longer paragraph is cut. With `packing` stream, texts are stretches of exactly `length` tokens
+instead, wherever that cuts, and nothing is put around them. Tokens, and latents where a text space encodes ahead of
+training, are memory-mapped from a cache.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,10 +27,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from diffusion_text.cache import cached_directory
-from diffusion_text.data.reading import Lines, paragraphs
+from diffusion_text.data import tokens as data_tokens
+from diffusion_text.data.reading import LEAST, Lines, paragraphs
 from diffusion_text.data.sampling import ResumableLoader, Steps
+from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, named, pack, stream
 from diffusion_text.errors import UserError
 from diffusion_text.progress import counted, counting
+from diffusion_text.values import LONGEST, one_of, seed_number, whole, words
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from diffusion_text.data.sources import Source
 
 SPLITS = ("train", "validation", "test")
+MOST_WORKERS = 1_024
 STATISTICS_FILE = "statistics.safetensors"
 
 
@@ -71,17 +77,14 @@ class TextDataModule(LightningDataModule, ABC):
         eval_texts: int = 1024,
     ):
         super().__init__()
-        if packing not in ("paragraphs", "stream"):
-            raise ValueError(f"data.packing must be paragraphs or stream, not {packing}")
-        if length < 4:
-            raise ValueError(f"data.length must be at least 4 tokens, not {length}")
-        if batch_size < 1:
-            raise ValueError(f"data.batch_size must be at least 1, not {batch_size}")
-        self.cache_dir, self.length, self.batch_size = cache_dir, length, batch_size
-        self.seed, self.dir, self.num_workers = seed, None if dir is None else Path(dir), num_workers
-        if eval_texts < 1:
-            raise ValueError(f"data.eval_texts must be at least 1, not {eval_texts}")
-        self.packing, self.eval_texts = packing, eval_texts
+        self.cache_dir = words(cache_dir, "cache_dir")
+        self.length = whole(length, "data.length", 4, LONGEST)
+        self.batch_size = whole(batch_size, "data.batch_size", 1, LONGEST)
+        self.seed = seed_number(seed, "data.seed")
+        self.dir = None if dir is None else Path(words(dir, "data.dir"))
+        self.num_workers = whole(num_workers, "data.num_workers", 0, MOST_WORKERS)
+        self.packing = one_of(packing, "data.packing", ("paragraphs", "stream"))
+        self.eval_texts = whole(eval_texts, "data.eval_texts", 1)
 
     @abstractmethod
     def lines(self, split: str) -> Lines:
@@ -105,9 +108,9 @@ class TextDataModule(LightningDataModule, ABC):
             for paragraph in self.paragraphs(split):
                 size += len(paragraph)
                 digest.update(paragraph.encode() + b"\0")
-            if size < 200:
+            if size < LEAST:
                 raise UserError(
-                    f"the corpus is too small: its {split} split has {size} characters and needs at least 200; "
+                    f"the corpus is too small: its {split} split has {size} characters and needs at least {LEAST}; "
                     "give more text, or use data=python_docs"
                 )
             digest.update(split.encode())
@@ -115,28 +118,33 @@ class TextDataModule(LightningDataModule, ABC):
 
     def tokens(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Dataset]:
         """The texts of every split as token ids, from the cache."""
+        check_tokenizer(tokenizer)
+        return self._cached("tokens", self._tokens_key(tokenizer), partial(self._tokenise, tokenizer))
+
+    def _tokenise(self, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+        """Write every split as token ids, and the training split's statistics."""
         import datasets
 
         features = datasets.Features(tokens=datasets.List(datasets.Value("int32")))
-
-        def build(directory: Path) -> None:
-            for split in SPLITS:
-                texts = (pack if self.packing == "paragraphs" else stream)(
-                    self.paragraphs(split), tokenizer, self.length
+        for split in SPLITS:
+            reader = TextReader(tokenizer)
+            texts = (pack if self.packing == "paragraphs" else stream)(self.paragraphs(split), reader, self.length)
+            first = list(islice(texts, 1))
+            if not first:
+                raise UserError(f"{named(tokenizer)} makes no token of the {split} split: choose another")
+            texts = chain(first, texts)
+            with counting(f"Tokenising the {split} split") as done, unwrapped():
+                dataset = datasets.Dataset.from_generator(
+                    lambda texts=texts, done=done: ({"tokens": text} for text in counted(texts, done)),
+                    features=features,
+                    cache_dir=str(directory / "building"),
+                    fingerprint=split,
                 )
-                with counting(f"Tokenising the {split} split") as done:
-                    dataset = datasets.Dataset.from_generator(
-                        lambda texts=texts, done=done: ({"tokens": text} for text in counted(texts, done)),
-                        features=features,
-                        cache_dir=str(directory / "building"),
-                        fingerprint=split,
-                    )
-                dataset.save_to_disk(directory / split)
-            shutil.rmtree(directory / "building")
-            train = datasets.load_from_disk(directory / "train").with_format("numpy")
-            save_file(token_statistics(train, len(tokenizer), self.length), directory / STATISTICS_FILE)
-
-        return self._cached("tokens", self._tokens_key(tokenizer), build)
+            reader.report(f"the {split} split")
+            dataset.save_to_disk(directory / split)
+        shutil.rmtree(directory / "building")
+        train = datasets.load_from_disk(directory / "train").with_format("numpy")
+        save_file(token_statistics(train, len(tokenizer), self.length), directory / STATISTICS_FILE)
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase, encoder: Encoder | None = None) -> None:
         """Tokenise, and encode where there is an encoder. Afterwards the loaders work."""
@@ -178,19 +186,20 @@ class TextDataModule(LightningDataModule, ABC):
         save_file(moments.statistics(), directory / STATISTICS_FILE)
 
     def _tokens_key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-        key = {"corpus": self.digest, "tokenizer": tokenizer_digest(tokenizer)}
+        special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        key = {"corpus": self.digest, "tokenizer": tokenizer_digest(tokenizer), "special": special}
         return key | {"length": self.length, "packing": self.packing}
 
     def wrap(self, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """The tokens of a text as this corpus has them: cut to its length, with `<s>` and `</s>` unless it streams."""
-        if self.packing == "stream":
-            return ids[: self.length]
-        return [tokenizer.bos_token_id, *ids[: self.length - 2], tokenizer.eos_token_id]
+        start, end = ([], []) if self.packing == "stream" else ends(tokenizer)
+        return [*start, *ids[: self.length - len(start) - len(end)], *end]
 
     def _cached(self, kind: str, key: dict[str, object], build: Callable[[Path], None]) -> dict[str, Dataset]:
         import datasets
 
-        self.directory = cached_directory(self.cache_dir, kind, key, [__file__], build)
+        code = [__file__, str(data_tokens.__file__)]
+        self.directory = cached_directory(self.cache_dir, kind, key, code, build)
         return {split: datasets.load_from_disk(self.directory / split).with_format("torch") for split in SPLITS}
 
     def train_dataloader(self) -> DataLoader:
@@ -283,41 +292,17 @@ def real_positions(texts: list[Tensor]) -> Tensor:
     return torch.arange(int(lengths.max())) < lengths[:, None]
 
 
-def pack(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> Iterator[list[int]]:
-    """Consecutive paragraphs, joined by a blank line, in texts of at most `length` tokens with `<s>` and `</s>`."""
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """A user's mistake that the `datasets` library meets on its way, as what it was."""
+    from datasets.exceptions import DatasetGenerationError
 
-    def finish(ids: list[int]) -> list[int]:
-        return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-
-    room = length - 2
-    blank_line = tokenizer("\n\n", add_special_tokens=False).input_ids
-    current: list[int] = []
-    for text in texts:
-        ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        if current and len(current) + len(blank_line) + len(ids) <= room:
-            current += blank_line + ids
-            continue
-        if current:
-            yield finish(current)
-        for start in range(0, len(ids) - room, room):
-            yield finish(ids[start : start + room])
-        current = ids[max(0, (len(ids) - 1) // room) * room :]
-    if current:
-        yield finish(current)
-
-
-def stream(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int) -> Iterator[list[int]]:
-    """All paragraphs, joined by blank lines, in texts of `length` tokens; what is left at the end is a shorter one."""
-    blank_line = tokenizer("\n\n", add_special_tokens=False).input_ids
-    current: list[int] = []
-    for number, text in enumerate(texts):
-        ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        current += blank_line + ids if number else ids
-        while len(current) >= length:
-            yield current[:length]
-            current = current[length:]
-    if current:
-        yield current
+    try:
+        yield
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
 
 
 def token_statistics(texts: Dataset, vocab_size: int, length: int) -> dict[str, Tensor]:

@@ -1,14 +1,19 @@
 """Reading text: files, the hub, paragraphs, contiguous splits. Everything streams; no corpus is held in memory."""
 
+import gzip
+import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader, StringIO, TextIOBase, TextIOWrapper
 from pathlib import Path
 
-from diffusion_text.errors import UserError
+from diffusion_text.errors import UserError, first_line
 from diffusion_text.hub import prepare_hub
 
 Lines = Iterable[str]
 PARAGRAPH_LIMIT = 2_000  # characters; bounds memory where no blank line comes
 LINE_LIMIT = 10_000
+LEAST = 200  # characters of a split
 
 
 def paragraphs(lines: Lines) -> Iterator[str]:
@@ -28,21 +33,30 @@ def paragraphs(lines: Lines) -> Iterator[str]:
 
 
 def split_by_position(read: Callable[[], Lines], split: str) -> Iterator[str]:
-    """The usual contiguous 90 % / 5 % / 5 % of a corpus by characters, cut between lines."""
+    """The usual contiguous 90 % / 5 % / 5 % of a corpus by characters, cut between lines.
+
+    A line that is longer than half of what validation and test have each is cut where the border falls.
+    """
     total = sum(len(line) for line in read())
-    first, last = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}[split]
+    shares = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}[split]
+    first, last = (math.ceil(share * total) for share in shares)
+    long = max(LEAST, total / 40)
     position = 0
     for line in read():
-        if first * total <= position < last * total:
-            yield line
+        if len(line) > long:
+            part = line[max(0, first - position) : max(0, last - position)]
+        else:
+            part = line if first <= position < last else ""
+        if part:
+            yield part
         position += len(line)
 
 
 def read_lines(file: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file; lines beyond LINE_LIMIT characters are cut, so that memory is bounded."""
+    """The lines of a UTF-8 file, gzipped or not; those beyond LINE_LIMIT characters are cut: memory is bounded."""
     try:
-        with file.open(encoding="utf-8-sig") as stream:
-            for line in iter(lambda: stream.readline(LINE_LIMIT), ""):
+        with opened(file) as raw, TextIOWrapper(raw, encoding="utf-8-sig") as stream:
+            for line in cut_lines(stream):
                 if "\0" in line:
                     raise UserError(f"{file} is not text but binary; leave it out of data.dir")
                 yield line
@@ -50,14 +64,30 @@ def read_lines(file: Path) -> Iterator[str]:
         raise UserError(
             f"{file} is not UTF-8 text (byte {first_bad_byte(file)}); convert it, or leave it out of data.dir"
         ) from error
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise UserError(f"cannot read {file}: {reason}") from error
+
+
+def opened(file: Path) -> gzip.GzipFile | BufferedReader:
+    """A file's bytes, unpacked where it is gzipped."""
+    return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")
+
+
+def text_lines(text: str) -> Iterator[str]:
+    """The lines of a text, cut as those of a file are."""
+    return cut_lines(StringIO(text, newline=None))
+
+
+def cut_lines(stream: TextIOBase) -> Iterator[str]:
+    """Lines of LINE_LIMIT characters at most."""
+    return iter(lambda: stream.readline(LINE_LIMIT), "")
 
 
 def first_bad_byte(file: Path) -> int:
     """Where a file stops being UTF-8; a decoder reading in chunks knows only the place in its chunk."""
     position = 0
-    with file.open("rb") as stream:
+    with opened(file) as stream:
         for line in stream:
             try:
                 line.decode()

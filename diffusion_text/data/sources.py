@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
+from diffusion_text import values
 from diffusion_text.data.base import TextDataModule
 
 Shares = Float[np.ndarray, "states"]
@@ -84,10 +85,9 @@ class SourceCorpus(TextDataModule):
     """
 
     def __init__(self, size: int = 1_000_000, source_seed: int = 0, **settings):
-        if size < 10_000:
-            raise ValueError(f"data.size must be at least 10,000 characters, not {size}")
         super().__init__(**settings)
-        self.size, self.source_seed = size, source_seed
+        self.size = values.whole(size, "data.size", 10_000, 100_000_000)
+        self.source_seed = values.seed_number(source_seed, "data.source_seed")
 
     @cached_property
     @abstractmethod
@@ -109,13 +109,10 @@ class Markov(SourceCorpus):
     """
 
     def __init__(self, symbols: int = 20, order: int = 2, concentration: float = 0.1, **settings):
-        if not 2 <= symbols <= 27 or not 1 <= order <= 3 or concentration <= 0:
-            raise ValueError(
-                f"data.symbols lies in 2 … 27, data.order in 1 … 3, data.concentration is above 0: "
-                f"{symbols}, {order}, {concentration}"
-            )
         super().__init__(**settings)
-        self.symbols, self.order, self.concentration = symbols, order, concentration
+        self.symbols = values.whole(symbols, "data.symbols", 2, 27)
+        self.order = values.whole(order, "data.order", 1, 3)
+        self.concentration = values.number(concentration, "data.concentration", above=0)
 
     @cached_property
     def source(self) -> Source:

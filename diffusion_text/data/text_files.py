@@ -1,31 +1,95 @@
 """Anyone's own text."""
 
-from itertools import chain
+import logging
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
+from diffusion_text.data import tables
 from diffusion_text.data.base import TextDataModule
-from diffusion_text.data.reading import read_lines, split_by_position
+from diffusion_text.data.reading import read_lines, split_by_position, text_lines
 from diffusion_text.errors import UserError
+from diffusion_text.values import words
+
+log = logging.getLogger(__name__)
+PROSE = (".txt", ".md")
+READ = (*PROSE, *tables.KINDS)
+NAMED = 2  # files left out that the log names
 
 
 class TextFiles(TextDataModule):
-    """UTF-8 text in `dir`: a file, or a folder whose `.txt` and `.md` files are read in order of their paths.
+    """Text in `dir`: a file, or a folder whose `.txt`, `.md`, `.jsonl`, `.csv` and `.parquet` files are read in order
+    of their paths, also where they are gzipped (`.gz`).
 
-    Split 90 / 5 / 5 % by contiguous position over the files laid end to end.
+    Of the last three it is what the `column` holds, each row a text. All else is UTF-8 text as it stands. Split
+    90 / 5 / 5 % by contiguous position over the files laid end to end.
     """
 
+    def __init__(self, cache_dir: str, column: str = "text", **settings):
+        super().__init__(cache_dir, **settings)
+        self.column = words(column, "data.column")
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The files that are read; the log has what they are and what is left out."""
+        if self.dir is None:
+            raise UserError("data=text_files needs data.dir=PATH, a file or a folder of text")
+        try:
+            files, left_out = found(self.dir)
+            size = readable(sum(file.stat().st_size for file in files))
+        except OSError as error:
+            raise UserError(f"cannot read data.dir={self.dir}: {error.strerror}") from error
+        what = files[0].name if len(files) == 1 else f"{len(files)} files"
+        where = self.dir if self.dir.is_dir() else self.dir.parent
+        line = f"Reading {what} of {size} in {where}" + told([file.relative_to(where) for file in left_out])
+        log.info("%s", line.encode(errors="replace").decode())
+        return files
+
     def lines(self, split):
-        files = text_files(self.dir)
-        return split_by_position(lambda: (line for file in files for line in chain(read_lines(file), ["\n"])), split)
+        files = self.files
+        return split_by_position(lambda: (line for file in files for line in self.file_lines(file)), split)
+
+    def file_lines(self, file: Path) -> Iterator[str]:
+        """A file's lines; a blank one ends it, and each row of a table."""
+        if kind(file) in tables.KINDS:
+            for text in tables.read_column(file, kind(file), self.column):
+                yield from text_lines(text)
+                yield "\n"
+        else:
+            yield from read_lines(file)
+            yield "\n"
 
 
-def text_files(path: Path | None) -> list[Path]:
-    """The text files at a path, in order."""
-    if path is None:
-        raise UserError("data=text_files needs data.dir=PATH, a UTF-8 text file or a folder of .txt and .md files")
+def found(path: Path) -> tuple[list[Path], list[Path]]:
+    """The files at a path that are read, and those that are left out, in order."""
     if not path.exists():
         raise UserError(f"data.dir={path} does not exist")
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in (".txt", ".md"))
+    if path.is_file():
+        return [path], []
+    if not path.is_dir():
+        raise UserError(f"data.dir={path} is neither a file nor a folder")
+    files: list[Path] = []
+    left_out: list[Path] = []
+    for file in sorted(path.rglob("*")):
+        if not file.is_dir():
+            (files if file.is_file() and kind(file) in READ else left_out).append(file)
     if not files:
-        raise UserError(f"data.dir={path} has no .txt or .md file")
-    return files
+        raise UserError(f"data.dir={path} has no {', '.join(READ[:-1])} or {READ[-1]} file")
+    return files, left_out
+
+
+def told(left_out: list[Path]) -> str:
+    """What is left out, as a line of the log goes on with it."""
+    more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+    return f"; left out: {', '.join(map(str, left_out[:NAMED]))}{more}" if left_out else ""
+
+
+def kind(file: Path) -> str:
+    """A file's suffix in lower case, gzipped or not."""
+    return Path(file.name.lower().removesuffix(".gz")).suffix
+
+
+def readable(size: int) -> str:
+    """Bytes in a unit that fits."""
+    units = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
+    return next((f"{size / unit:.1f} {name}" for name, unit in units.items() if size >= unit), f"{size} bytes")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from diffusion_text.denoisers.base import sinusoidal
 from diffusion_text.shapes import Mask
+from diffusion_text.values import LONGEST, one_of, whole
 
 Hidden = Float[Tensor, "batch length width"]
 Rotation = Float[Tensor, "length half"]
@@ -40,9 +41,8 @@ class Positions(nn.Module):
 
     def __init__(self, kind: str, width: int, heads: int, max_length: int):
         super().__init__()
-        if kind not in ("rotary", "learned", "sinusoidal", "none"):
-            raise ValueError(f"positions must be rotary, learned, sinusoidal or none, not {kind}")
-        self.kind, self.head_width = kind, width // heads
+        self.kind = one_of(kind, "model.positions", ("rotary", "learned", "sinusoidal", "none"))
+        self.head_width, max_length = width // heads, whole(max_length, "model.max_length", 1, LONGEST)
         self.learned = nn.Parameter(torch.randn(max_length, width) * 0.02) if kind == "learned" else None
 
     def forward(self, h: Hidden) -> tuple[Hidden, Rotation | None]:

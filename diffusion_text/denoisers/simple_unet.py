@@ -5,6 +5,7 @@ from torch import nn
 
 from diffusion_text.denoisers.base import Denoiser, TimeEmbedding
 from diffusion_text.denoisers.textunet import GROUPS, MaskedGroupNorm, grow, halve
+from diffusion_text.values import WIDEST, even, or_null, whole
 
 
 class SimpleUNet1D(Denoiser):
@@ -17,8 +18,9 @@ class SimpleUNet1D(Denoiser):
         super().__init__()
         if self_conditioning:
             raise ValueError("model=simple_unet does not read x_0_previous: set route.self_conditioning=0")
-        width = width or max(GROUPS, round(dim / 3 / GROUPS) * GROUPS)
-        self.output_width = width
+        chosen = or_null(whole, width, "model.width", least=4, most=WIDEST)
+        time_dim = even(time_dim, "model.time_dim", WIDEST)
+        self.output_width = width = chosen or max(GROUPS, round(dim / 3 / GROUPS) * GROUPS)
         self.time, self.time_to_features = TimeEmbedding(time_dim), nn.Linear(time_dim, width)
         self.enter = nn.Conv1d(dim, width, 3, padding=1)
         self.shrink_1 = nn.Conv1d(width, width, 3, stride=2, padding=1)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diffusion_text.denoisers.base import Denoiser, TimeEmbedding, sinusoidal
+from diffusion_text.values import DEEPEST, WIDEST, even, flag, one_of, whole
 
 GROUPS = 8
 Features = Float[Tensor, "batch channels positions"]
@@ -40,18 +41,13 @@ class TextUNet1D(Denoiser):
         self_conditioning: bool = False,
     ):
         super().__init__()
-        if width not in ("narrow", "full"):
-            raise ValueError(f"width must be narrow or full, not {width}")
-        if positions not in ("none", "sinusoidal"):
-            raise ValueError(f"positions must be none or sinusoidal, not {positions}")
-        if blocks < 1 or time_dim < 2 or time_dim % 2:
-            raise ValueError(f"blocks must be at least 1 and time_dim even, not {blocks} and {time_dim}")
-        self.positions, self.self_conditioning = positions, self_conditioning
-        full = dim if width == "full" else dim / 3
+        full = dim if one_of(width, "model.width", ("narrow", "full")) == "full" else dim / 3
+        self.positions = one_of(positions, "model.positions", ("none", "sinusoidal"))
+        self.self_conditioning, blocks = self_conditioning, whole(blocks, "model.blocks", 1, DEEPEST)
         first, middle, last = (max(GROUPS, round(full * ratio / GROUPS) * GROUPS) for ratio in (1, 1.5, 2))
         self.output_width = first
 
-        self.time = TimeEmbedding(time_dim)
+        self.time = TimeEmbedding(time_dim := even(time_dim, "model.time_dim", WIDEST))
         self.enter = nn.Conv1d(dim * (2 if self_conditioning else 1), first, 3, padding=1)
         self.down_1 = Level(first, first, time_dim, blocks)
         self.shrink_1 = nn.Conv1d(first, first, 3, stride=2, padding=1)
@@ -64,7 +60,7 @@ class TextUNet1D(Denoiser):
         self.leave = nn.Conv1d(first, dim, 3, padding=1)
         for parameter in self.leave.parameters():
             nn.init.normal_(parameter, std=1e-3)  # start close to the linear path alone
-        self.scale = nn.Parameter(torch.ones(())) if magnitude_scale else None
+        self.scale = nn.Parameter(torch.ones(())) if flag(magnitude_scale, "model.magnitude_scale") else None
 
     def forward(self, x_t, t, mask, x_0_previous=None):
         x_t = self.with_estimate(x_t, x_0_previous)
@@ -131,6 +127,8 @@ class MaskedGroupNorm(nn.Module):
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
         self.groups, self.eps = min(GROUPS, channels // 4), eps
+        if channels % self.groups:
+            raise ValueError(f"model.width={channels} is not a multiple of {self.groups}")
 
     def forward(self, h: Features, mask: PositionMask) -> Features:
         grouped = h.float().unflatten(1, (self.groups, -1))

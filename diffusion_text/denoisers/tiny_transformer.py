@@ -16,6 +16,7 @@ from torch import nn
 from diffusion_text.denoisers.attention import Attention, Hidden, Positions, Rotation
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.shapes import Mask
+from diffusion_text.values import DEEPEST, WIDEST, flag, number, whole
 
 
 class TinyTransformer(Denoiser):
@@ -37,9 +38,13 @@ class TinyTransformer(Denoiser):
         self_conditioning: bool = False,
     ):
         super().__init__()
+        heads, depth = whole(heads, "model.heads", 1), whole(depth, "model.depth", 1, DEEPEST)
+        feed_forward = whole(feed_forward, "model.feed_forward", 1, 4 * WIDEST)
+        dropout, head = number(dropout, "model.dropout", least=0, below=1), flag(head, "model.head")
         factor = {"rotary": 2 * heads, "sinusoidal": math.lcm(2, heads)}.get(positions, heads)
         if dim % factor:
-            raise ValueError(f"positions={positions} and heads={heads} need a dim that {factor} divides, not {dim}")
+            both = f"model.positions={positions} and model.heads={heads}"
+            raise ValueError(f"{both} need a text_space.dim that {factor} divides, not {dim}")
         self.self_conditioning, self.output_width = self_conditioning, dim
         self.enter = nn.Linear(2 * dim, dim) if self_conditioning else nn.Identity()
         self.time = nn.Linear(1, dim)

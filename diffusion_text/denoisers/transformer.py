@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from diffusion_text.denoisers.attention import Attention, Hidden, Positions, Rotation
 from diffusion_text.denoisers.base import Denoiser, TimeEmbedding
 from diffusion_text.shapes import Mask
+from diffusion_text.values import DEEPEST, WIDEST, number, whole
 
 Condition = Float[Tensor, "batch width"]
 GATE_START = 0.1
@@ -36,8 +37,10 @@ class Transformer(Denoiser):
         self_conditioning: bool = False,
     ):
         super().__init__()
+        width, heads = whole(width, "model.width", 2, WIDEST), whole(heads, "model.heads", 1)
+        depth, dropout = whole(depth, "model.depth", 1, DEEPEST), number(dropout, "model.dropout", least=0, below=1)
         if width % (2 * heads):
-            raise ValueError(f"width={width} is not a multiple of 2 × heads={heads}")
+            raise ValueError(f"model.width={width} is not a multiple of 2 × model.heads={heads}")
         self.self_conditioning, self.output_width = self_conditioning, min(width, dim)
         self.time = TimeEmbedding(width)
         self.enter = nn.Linear(dim * (2 if self_conditioning else 1), width)

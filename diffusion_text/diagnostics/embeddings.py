@@ -19,6 +19,9 @@ from diffusion_text.diffusion.schedules import NoiseSchedule
 NEIGHBOURS = 4096  # rows whose distances from each other are affordable
 DRAWS = 512
 AT_ONCE = 8  # draws whose posteriors are in memory together
+HEALTH = (
+    "rms", "norm_min", "norm_median", "norm_max", "norm_frequency", "margin", "effective_rank", "decodable",
+)  # fmt: skip
 STEADY = 1e-3  # relative spread below which a quantity does not vary
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffusion_text.diffusion.predictions import Prediction
 from diffusion_text.shapes import Latents, Mask, PerText
+from diffusion_text.values import number
 
 
 def mean_over_real(values: Latents, mask: Mask) -> PerText:
@@ -59,9 +60,7 @@ class HuberLoss(Loss):
     """Squared below `delta`, absolute above it."""
 
     def __init__(self, delta: float = 1.0):
-        if delta <= 0:
-            raise ValueError(f"delta must be above 0, not {delta}")
-        self.delta = delta
+        self.delta = number(delta, "loss.delta", above=0)
 
     def __call__(self, output, target, mask):
         return mean_over_real(F.huber_loss(output, target, reduction="none", delta=self.delta), mask)
@@ -71,9 +70,7 @@ class CosineMagnitudeLoss(Loss):
     """Direction and length apart: equation (2)."""
 
     def __init__(self, magnitude_weight: float = 1.0):
-        if magnitude_weight < 0:
-            raise ValueError(f"magnitude_weight must not be negative, but is {magnitude_weight}")
-        self.magnitude_weight = magnitude_weight
+        self.magnitude_weight = number(magnitude_weight, "loss.magnitude_weight", least=0)
 
     def __call__(self, output, target, mask):
         cosine, ratio = cosine_and_magnitude(output, target, mask)
@@ -108,9 +105,7 @@ class MinSNRWeighting(Weighting):
     """Equation (5): x0 gets min(SNR, γ), epsilon min(SNR, γ)/SNR and v min(SNR, γ)/(SNR + 1)."""
 
     def __init__(self, gamma: float = 5.0):
-        if gamma <= 0:
-            raise ValueError(f"gamma must be above 0, not {gamma}")
-        self.gamma = gamma
+        self.gamma = number(gamma, "weighting.gamma", above=0)
 
     def __call__(self, alpha, sigma, prediction):
         snr = (alpha / sigma.clamp(min=1e-12)) ** 2

@@ -21,6 +21,7 @@ from diffusion_text.diffusion.gaussian import noise_from, per_text, posterior
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.shapes import Latents
+from diffusion_text.values import number, one_of, or_null, share, whole
 
 Generator = torch.Generator | Sequence[torch.Generator]  # of all texts together, or one of each
 PredictX0 = Callable[[Latents, Tensor, Latents | None], Latents]
@@ -61,18 +62,11 @@ class Sampler(ABC):
         snap: float = 0.0,
         score_temperature: float = 1.0,
     ):
-        if num_steps < 1:
-            raise ValueError(f"a sampler needs at least one step, not {num_steps}")
-        if clip is not None and clip <= 0:
-            raise ValueError(f"clip must be above 0 or null, not {clip}")
-        if spacing not in ("angle", "training", "time"):
-            raise ValueError(f"spacing must be angle, training or time, not {spacing}")
-        if not 0 <= snap <= 1:
-            raise ValueError(f"snap must lie in [0, 1], not {snap}")
-        if score_temperature <= 0:
-            raise ValueError(f"score_temperature must be above 0, not {score_temperature}")
-        self.num_steps, self.clip, self.spacing = num_steps, clip, spacing
-        self.snap, self.score_temperature = snap, score_temperature
+        self.num_steps = whole(num_steps, "sampler.num_steps", 1)
+        self.clip = or_null(number, clip, "sampler.clip", above=0)
+        self.spacing = one_of(spacing, "sampler.spacing", ("angle", "training", "time"))
+        self.snap = share(snap, "sampler.snap")
+        self.score_temperature = number(score_temperature, "sampler.score_temperature", above=0)
 
     @property
     def nfe(self) -> int:
@@ -166,9 +160,7 @@ class DDIMSampler(Sampler):
 
     def __init__(self, *settings, eta: float = 0.0, **named):
         super().__init__(*settings, **named)
-        if not 0 <= eta <= 1:
-            raise ValueError(f"eta must lie in [0, 1], not {eta}")
-        self.eta = eta
+        self.eta = share(eta, "sampler.eta")
 
     def step(self, x_t, t, s, predict_x0, schedule, generator):
         x_0 = predict_x0(x_t, t)

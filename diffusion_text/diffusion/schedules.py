@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffusion_text.values import number, whole
+
 ALPHA_BAR_FLOOR = 1e-12  # a schedule may end in pure noise, but a division by alpha stays finite
 
 
@@ -52,10 +54,10 @@ class LinearSchedule(NoiseSchedule):
     """Equation (1): `num_steps` betas rise linearly; between the steps log ᾱ is interpolated."""
 
     def __init__(self, beta_start: float = 1e-4, beta_end: float = 0.02, num_steps: int = 1000):
-        if not 0 < beta_start <= beta_end < 1:
-            raise ValueError(f"betas must satisfy 0 < beta_start <= beta_end < 1, not {beta_start} and {beta_end}")
-        if num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, not {num_steps}")
+        number(beta_start, "schedule.beta_start", above=0), number(beta_end, "schedule.beta_end", below=1)
+        if beta_start > beta_end:
+            raise ValueError(f"schedule.beta_start={beta_start} is above schedule.beta_end={beta_end}")
+        num_steps = whole(num_steps, "schedule.num_steps", 1, 1_000_000)
         betas = torch.linspace(beta_start, beta_end, num_steps, dtype=torch.float64)
         self.log_alpha_bars = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0)])
 
@@ -70,9 +72,7 @@ class CosineSchedule(NoiseSchedule):
     """Equation (2)."""
 
     def __init__(self, s: float = 0.008):
-        if not 0 <= s < 1:
-            raise ValueError(f"the cosine schedule's offset s must lie in [0, 1), not {s}")
-        self.s = s
+        self.s = number(s, "schedule.s", least=0, below=1)
 
     def alpha_bar(self, t):
         def squared_cosine(time):
@@ -85,9 +85,7 @@ class SqrtSchedule(NoiseSchedule):
     """Equation (3): as in Diffusion-LM's code, where ᾱ(0) = 1. The printed formula lacks the division."""
 
     def __init__(self, s: float = 1e-4):
-        if not 0 <= s < 1:
-            raise ValueError(f"the sqrt schedule's offset s must lie in [0, 1), not {s}")
-        self.s = s
+        self.s = number(s, "schedule.s", least=0, below=1)
 
     def alpha_bar(self, t):
         return (1 - torch.sqrt(t + self.s)) / (1 - math.sqrt(self.s))
@@ -97,9 +95,10 @@ class LogSNRLinearSchedule(NoiseSchedule):
     """Equation (4): every factor of signal-to-noise ratio gets the same share of time."""
 
     def __init__(self, log_snr_max: float = 10.0, log_snr_min: float = -10.0):
-        if not log_snr_min < log_snr_max:
-            raise ValueError(f"log_snr_min must be below log_snr_max, not {log_snr_min} and {log_snr_max}")
-        self.log_snr_max, self.log_snr_min = log_snr_max, log_snr_min
+        self.log_snr_max = number(log_snr_max, "schedule.log_snr_max")
+        self.log_snr_min = number(log_snr_min, "schedule.log_snr_min")
+        if log_snr_min >= log_snr_max:
+            raise ValueError(f"schedule.log_snr_min={log_snr_min} is not below schedule.log_snr_max={log_snr_max}")
 
     def alpha_bar(self, t):
         return torch.sigmoid((1 - t) * self.log_snr_max + t * self.log_snr_min)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffusion_text.shapes import PerText, Times
+from diffusion_text.values import number, whole
 
 
 class TimeSampling(ABC):
@@ -65,9 +66,7 @@ class LogitNormalTimes(TimeSampling):
     """Equation (3). ELF (2026) has mean −1.5, std 0.8 with t = 1 at data, which is mean 1.5 here."""
 
     def __init__(self, mean: float = 1.5, std: float = 0.8):
-        if std <= 0:
-            raise ValueError(f"std must be above 0, not {std}")
-        self.mean, self.std = mean, std
+        self.mean, self.std = number(mean, "time_sampling.mean"), number(std, "time_sampling.std", above=0)
 
     def __call__(self, num_texts, device=None):
         return torch.sigmoid(self.mean + self.std * torch.randn(num_texts, device=device))
@@ -87,11 +86,9 @@ class AdaptiveTimes(nn.Module, TimeSampling):
 
     def __init__(self, num_bins: int = 32, decay: float = 0.99, uniform: float = 0.1):
         super().__init__()
-        if num_bins < 2:
-            raise ValueError(f"num_bins must be at least 2, not {num_bins}")
-        if not 0 <= decay < 1 or not 0 < uniform <= 1:
-            raise ValueError(f"decay must lie in [0, 1) and uniform in (0, 1], not {decay} and {uniform}")
-        self.decay, self.uniform = decay, uniform
+        num_bins = whole(num_bins, "time_sampling.num_bins", 2, 1_000_000)
+        self.decay = number(decay, "time_sampling.decay", least=0, below=1)
+        self.uniform = number(uniform, "time_sampling.uniform", above=0, most=1)
         self.register_buffer("losses", torch.full((num_bins,), torch.nan))
 
     def forward(self, num_texts, device=None):

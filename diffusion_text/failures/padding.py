@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from diffusion_text.data.base import LatentMoments
 from diffusion_text.data.python_docs import PythonDocs
+from diffusion_text.values import LONGEST, whole
 
 
 class PaddingCounted(PythonDocs):
@@ -14,9 +15,7 @@ class PaddingCounted(PythonDocs):
 
     def __init__(self, positions: int, **settings):
         super().__init__(**settings)
-        if positions < self.length:
-            raise ValueError(f"data.positions must be at least data.length={self.length}, not {positions}")
-        self.positions = positions
+        self.positions = whole(positions, "data.positions", self.length, LONGEST)
 
     def prepare(self, tokenizer, encoder=None):
         super().prepare(tokenizer, encoder)

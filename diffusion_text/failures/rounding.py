@@ -3,6 +3,7 @@
 import torch
 
 from diffusion_text.models.space_recipes import LearnedSpace
+from diffusion_text.values import number
 
 
 class LengthsDiffer(LearnedSpace):
@@ -13,7 +14,7 @@ class LengthsDiffer(LearnedSpace):
 
     def __init__(self, spread: float, **settings):
         super().__init__(**settings)
-        self.spread = spread
+        self.spread = number(spread, "text_space.spread", least=0)
 
     def build(self, data):
         space = super().build(data)

@@ -4,6 +4,7 @@ import logging
 
 from diffusion_text.models.space_recipes import BartMini
 from diffusion_text.text_spaces.bart import BartSpace
+from diffusion_text.values import LONGEST, whole
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +14,7 @@ class StatisticsForgotten(BartMini):
 
     def __init__(self, texts: int, **settings):
         super().__init__(**settings)
-        self.texts = texts
+        self.texts = whole(texts, "text_space.texts", 1, LONGEST)
 
     def build(self, data):
         space = ForgetfulSpace(super().build(data).frozen.module)

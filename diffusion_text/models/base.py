@@ -15,6 +15,8 @@ from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError
 from diffusion_text.figures import UNDER_SCHEDULE, Figure
 from diffusion_text.models.resuming import check_weights, renew, rewind, settings
+from diffusion_text.models.step_draws import seed_global
+from diffusion_text.values import seed_number
 
 
 class NotFiniteError(UserError):
@@ -40,7 +42,8 @@ def logs(trainer: Trainer, step: int) -> bool:
 class Trained(LightningModule, ABC):
     """Trains all its parameters with `optimizer(parameters)` under `lr_schedule(optimizer=, num_training_steps=)`.
 
-    `FIGURES`: what its metrics and those of its own say of a finished run.
+    `FIGURES`: what its metrics and those of its own say of a finished run. `LOGGED`: what it logs in training and at
+    validation, time bins apart.
     """
 
     broken_at: Tensor
@@ -52,6 +55,7 @@ class Trained(LightningModule, ABC):
         "best_step": Figure("exact", "steps"),
         "seconds": Figure("exact", "seconds", ("machine", "precision"), "lower"),
     }
+    LOGGED: ClassVar[tuple[str, ...]] = ("train/loss", "train/gradient_norm", "train/learning_rate", "val/loss")
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class Trained(LightningModule, ABC):
         seed: int = 0,
     ):
         super().__init__()
-        self.optimizer, self.lr_schedule, self.seed = optimizer, lr_schedule, seed
+        self.optimizer, self.lr_schedule, self.seed = optimizer, lr_schedule, seed_number(seed, "seed")
         self.register_buffer("broken_at", torch.zeros(()), persistent=False)  # the first step that was not finite
 
     @abstractmethod
@@ -99,12 +103,7 @@ class Trained(LightningModule, ABC):
         """All randomness follows from (seed, step, batch of the step, rank): a resumed run goes on where it was."""
         micro_batch = batch_idx % self.trainer.accumulate_grad_batches
         seed = self.seed + 1_000_003 * (self.global_step + 1) + 104_729 * micro_batch + 7_919 * self.global_rank
-        if self.device.type == "cpu":
-            torch.default_generator.manual_seed(
-                seed
-            )  # torch.manual_seed asks every kind of device, in half a millisecond
-        else:
-            torch.manual_seed(seed)
+        seed_global(self.device, seed)
 
     @property
     def is_logged(self) -> bool:

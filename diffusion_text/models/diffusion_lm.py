@@ -10,10 +10,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from diffusion_text.diagnostics.embeddings import embedding_health
+from diffusion_text.diagnostics.embeddings import HEALTH, embedding_health
 from diffusion_text.diagnostics.preflight import Check, rounding_share
 from diffusion_text.diagnostics.references import moments, token_posterior
 from diffusion_text.diffusion.gaussian import Level, noise_from
@@ -22,9 +24,13 @@ from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.metrics.reconstruction import token_accuracy
 from diffusion_text.models.base import ends_step, logs
+from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.text_diffusion import Batch, TextDiffusion
 from diffusion_text.shapes import Latents
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, Logits
+from diffusion_text.values import number, one_of, or_null
+
+PARTS = ("diffusion", "prior", "rounding")  # of the loss
 
 
 class DiffusionLM(TextDiffusion):
@@ -37,6 +43,11 @@ class DiffusionLM(TextDiffusion):
     `x_0_time`: t_0 of equation (1); 0 leaves x_0 the embedding itself, 1/2000 is Diffusion-LM's.
     """
 
+    LOGGED: ClassVar = (
+        *TextDiffusion.LOGGED,
+        *(f"{stage}/{part}" for stage in ("train", "val", "val/without_context") for part in PARTS),
+        *(f"embedding/{name}" for name in HEALTH),
+    )
     reference = "what each position says by itself"
     text_space: EmbeddingSpace
     token_counts: Tensor
@@ -54,14 +65,18 @@ class DiffusionLM(TextDiffusion):
         **parts,
     ):
         reads_tokens = isinstance(prediction, LogitsPrediction)
-        if rounding_of not in ("clean", "predicted"):
-            raise ValueError(f"route.rounding_of must be clean or predicted, not {rounding_of}")
-        if not 0 <= x_0_time < 1:
-            raise ValueError(f"route.x_0_time must lie in [0, 1), not {x_0_time}")
+        self.check(
+            prediction,
+            rounding_weight=rounding_weight,
+            rounding_weight_end=rounding_weight_end,
+            rounding_of=rounding_of,
+            x_0_time=x_0_time,
+            prior_weight=prior_weight,
+            linear_path=linear_path,
+            **parts,
+        )
         if reads_tokens and text_space.rounding != "learned":
             raise ValueError("prediction=logits reads tokens with the learned head: use text_space.rounding=learned")
-        if linear_path and not reads_tokens:
-            raise ValueError("route.linear_path=true goes with prediction=logits on learned embeddings")
         super().__init__(
             text_space=text_space,
             prediction=prediction,
@@ -75,6 +90,28 @@ class DiffusionLM(TextDiffusion):
         self.register_buffer("token_counts", torch.zeros(len(text_space.embedding.rows), dtype=torch.long))
         if reads_tokens:
             prediction.embedding = text_space.embedding
+
+    @classmethod
+    def check(
+        cls,
+        prediction,
+        *parts,
+        rounding_weight=1.0,
+        rounding_weight_end=None,
+        rounding_of="clean",
+        x_0_time=0.0,
+        prior_weight=0.0,
+        linear_path=None,
+        **settings,
+    ):
+        super().check(prediction, *parts, linear_path=linear_path, **settings)
+        number(rounding_weight, "route.rounding_weight", least=0)
+        or_null(number, rounding_weight_end, "route.rounding_weight_end", least=0)
+        one_of(rounding_of, "route.rounding_of", ("clean", "predicted"))
+        number(x_0_time, "route.x_0_time", least=0, below=1)
+        number(prior_weight, "route.prior_weight", least=0)
+        if linear_path and not isinstance(prediction, LogitsPrediction):
+            raise ValueError("route.linear_path=true goes with prediction=logits on learned embeddings")
 
     @property
     def reads_tokens(self) -> bool:
@@ -98,11 +135,10 @@ class DiffusionLM(TextDiffusion):
         counts = self.token_counts.double() + 1
         return counts / counts.sum()
 
-    def encode_batch(self, batch, generator=None):
+    def encode_batch(self, batch, random=None):
         x_0, mask = self.text_space.encode(batch["tokens"], batch["mask"]), batch["mask"]
         if self.x_0_time:
-            noise = torch.randn_like(x_0) if generator is None else draw_like(x_0, generator)
-            x_0 = x_0 + self.x_0_std * noise * mask.unsqueeze(-1)
+            x_0 = x_0 + self.x_0_std * normal(x_0, random) * mask.unsqueeze(-1)
         return x_0, mask
 
     def clean(self, batch):
@@ -196,3 +232,10 @@ class DiffusionLM(TextDiffusion):
 
     def on_test_epoch_start(self):
         self.follow_table()
+
+
+def normal(like: Latents, random: torch.Generator | StepDraws | None) -> Latents:
+    """Standard normal noise from one of these."""
+    if random is None:
+        return torch.randn_like(like)
+    return random.noise(like, stream=1) if isinstance(random, StepDraws) else draw_like(like, random)

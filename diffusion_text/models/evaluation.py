@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from diffusion_text.models.text_diffusion import Noisy
 
 PREDICTORS = ("model", "do_nothing", "linear")
+PREFIXES = ("train", "val", *(f"{stage}/{name}" for stage in ("train", "val") for name in PREDICTORS[1:]))
 
 
 class Evaluation(nn.Module):
@@ -28,6 +29,10 @@ class Evaluation(nn.Module):
     """
 
     FIGURES: ClassVar[dict[str, Figure]] = Information.FIGURES | NoisePrediction.FIGURES
+    LOGGED: ClassVar = (
+        *(f"val/{name}" for name in Information.FIGURES),
+        *(f"{prefix}/{name}" for name in NoisePrediction.FIGURES for prefix in PREFIXES),
+    )
 
     def __init__(self) -> None:
         super().__init__()

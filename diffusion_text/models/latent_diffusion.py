@@ -2,6 +2,7 @@
 
 import torch
 
+from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.text_spaces.bart import BartSpace
 
@@ -11,13 +12,19 @@ class LatentDiffusion(TextDiffusion):
 
     text_space: BartSpace
 
+    @classmethod
+    def check(cls, prediction, *parts, **settings):
+        super().check(prediction, *parts, **settings)
+        if isinstance(prediction, LogitsPrediction):
+            raise ValueError("prediction=logits needs learned embeddings: use model=diffusion_lm")
+
     def set_statistics(self, mean, covariance, length_counts) -> None:
         """Take over the training split's latent mean `(dim,)`, covariance `(dim, dim)` and length distribution."""
         self.text_space.set_statistics(mean, covariance)
         self.linear.set_moments(torch.zeros_like(mean), self.text_space.correlation)
         self.length_counts.copy_(length_counts)
 
-    def encode_batch(self, batch, generator=None):
+    def encode_batch(self, batch, random=None):
         return self.text_space.standardize(batch["latents"]), batch["latent_mask"]
 
     def losses(self, batch, noisy, output):

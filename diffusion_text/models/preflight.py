@@ -64,7 +64,7 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
     half, last = (torch.full((len(x_0),), t, device=x_0.device) for t in (0.5, 1.0))
     noisy = model.noised(x_0, torch.randn_like(x_0), half, mask)
     output = model.output(noisy.x_t, half, mask)
-    model.trained_on(batch)[2]["loss"].mean().backward()
+    model.trained_on(batch, model.draws(len(batch["mask"])))[2]["loss"].mean().backward()
     few = {name: value[:SEEN] for name, value in batch.items()}
     of_rows = not (space.encodes_ahead or isinstance(model.prediction, LogitsPrediction))
     gradients = {n: parameter.grad for n, parameter in model.named_parameters() if parameter.requires_grad}

@@ -20,6 +20,7 @@ from transformers import get_scheduler
 
 from diffusion_text.cache import cached_directory
 from diffusion_text.data import base as data_base
+from diffusion_text.data import tokens as data_tokens
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.hub import load_rows
 from diffusion_text.models import base, text_autoencoder, tokenizers
@@ -30,7 +31,21 @@ from diffusion_text.text_spaces import bart_autoencoder
 from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder, Bottleneck, pretrained_shape
 from diffusion_text.text_spaces.base import TextSpace
-from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding, check_rounding
+from diffusion_text.text_spaces.embedding import ROUNDINGS, EmbeddingSpace, LearnedEmbedding
+from diffusion_text.values import (
+    DEEPEST,
+    LONGEST,
+    WIDEST,
+    flag,
+    instance,
+    number,
+    one_of,
+    or_null,
+    seed_number,
+    share,
+    whole,
+    words,
+)
 
 if TYPE_CHECKING:
     from transformers import BartForConditionalGeneration, PreTrainedTokenizerBase
@@ -38,6 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LOOK_EVERY = 50  # steps between two looks at how much of its texts a space gives back
 OWN_POSITION = 1.5
+MOST_COMPRESSED = 1_024  # tokens that one position stands for
 
 
 class SpaceRecipe(ABC):
@@ -62,7 +78,7 @@ class BartPretrained(SpaceRecipe):
     kept = False
 
     def __init__(self, pretrained: str):
-        self.pretrained = pretrained
+        self.pretrained = words(pretrained, "text_space.pretrained")
 
     @cached_property
     def dim(self) -> int:  # type: ignore[override]
@@ -97,13 +113,15 @@ class TrainedSpace(SpaceRecipe):
         kl_weight: float,
         seed: int,
     ):
-        if target is not None and not 0 < target <= 1:
-            raise ValueError(f"text_space.target is a share of tokens in (0, 1], or null, not {target}")
-        if max_steps < 1:
-            raise ValueError(f"text_space.max_steps must be at least 1, not {max_steps}")
-        self.max_steps, self.target = max_steps, target
-        self.batch_size, self.learning_rate, self.seed = batch_size, learning_rate, seed
-        self.objective = {"mask_probability": mask_probability, "kl_weight": kl_weight}
+        self.max_steps = whole(max_steps, "text_space.max_steps", 1)
+        self.target = or_null(number, target, "text_space.target", above=0, most=1)
+        self.batch_size = whole(batch_size, "text_space.batch_size", 1, LONGEST)
+        self.learning_rate = number(learning_rate, "text_space.learning_rate", above=0)
+        self.seed = seed_number(seed, "text_space.seed")
+        self.objective = {
+            "mask_probability": share(mask_probability, "text_space.mask_probability"),
+            "kl_weight": number(kl_weight, "text_space.kl_weight", least=0),
+        }
 
     @abstractmethod
     def start(self, data: TextDataModule) -> BartAutoencoder:
@@ -115,7 +133,8 @@ class TrainedSpace(SpaceRecipe):
 
     def build(self, data):
         key = {"corpus": data.digest, "length": data.length, **self.key(data)}
-        code = [str(module.__file__) for module in (base, text_autoencoder, tokenizers, bart_autoencoder, data_base)]
+        modules = (base, text_autoencoder, tokenizers, bart_autoencoder, data_base, data_tokens)
+        code = [str(module.__file__) for module in modules]
         kind = type(self).__name__
         directory = cached_directory(data.cache_dir, kind, key, [__file__, *code], lambda path: self.train(data, path))
         return self.load(directory)
@@ -183,13 +202,13 @@ class BartMini(TrainedSpace):
         mask_probability: float = 0.1,
         seed: int = 0,
     ):
-        if dim % heads:
-            raise ValueError(f"text_space.dim={dim} is not a multiple of text_space.heads={heads}")
-        if vocab_size < 300:
-            raise ValueError(f"text_space.vocab_size must be at least 300 (256 bytes and the rest), not {vocab_size}")
         super().__init__(max_steps, target, batch_size, learning_rate, mask_probability, 0.0, seed)
-        self.dim, self.layers, self.heads = dim, layers, heads
-        self.vocab_size, self.max_length = vocab_size, max_length
+        self.dim, self.heads = whole(dim, "text_space.dim", 1, WIDEST), whole(heads, "text_space.heads", 1)
+        if self.dim % self.heads:
+            raise ValueError(f"text_space.dim={dim} is not a multiple of text_space.heads={heads}")
+        self.layers = whole(layers, "text_space.layers", 1, DEEPEST)
+        self.vocab_size = whole(vocab_size, "text_space.vocab_size", tokenizers.FEWEST, LONGEST)
+        self.max_length = whole(max_length, "text_space.max_length", 4, LONGEST)
 
     def key(self, data):
         return vars(self)
@@ -251,10 +270,12 @@ class BartVAE(TrainedSpace):
         kl_weight: float = 1e-3,
         seed: int = 0,
     ):
-        if dim < 1 or compression < 1:
-            raise ValueError(f"text_space.dim and text_space.compression must be at least 1, not {dim}, {compression}")
         super().__init__(max_steps, target, batch_size, learning_rate, mask_probability, kl_weight, seed)
-        self.backbone, self.dim, self.compression = backbone, dim, compression
+        self.backbone = instance(backbone, "text_space.backbone", SpaceRecipe)
+        if isinstance(backbone, LearnedSpace):
+            raise ValueError("text_space.backbone is no BART: choose text_space@text_space.backbone=bart_mini")
+        self.dim = whole(dim, "text_space.dim", 1, WIDEST)
+        self.compression = whole(compression, "text_space.compression", 1, MOST_COMPRESSED)
 
     @property
     def max_length(self) -> int:  # type: ignore[override]
@@ -290,12 +311,13 @@ class LearnedSpace(SpaceRecipe):
         tied: bool = True,
         pretrained_embeddings: str | None = None,
     ):
-        if dim < 1 or (std is not None and std <= 0):
-            raise ValueError(f"text_space.dim must be at least 1 and text_space.std above 0, not {dim} and {std}")
-        check_rounding(rounding)
-        self.tokenizer, self.dim, self.pretrained_embeddings = tokenizer, dim, pretrained_embeddings
-        self.embedding: dict[str, Any] = {"std": std, "normalise": normalise}
-        self.reading: dict[str, Any] = {"rounding": rounding, "tied": tied}
+        self.tokenizer = instance(tokenizer, "text_space.tokenizer", TokenizerRecipe)
+        self.dim = whole(dim, "text_space.dim", 1, WIDEST)
+        self.pretrained_embeddings = or_null(words, pretrained_embeddings, "text_space.pretrained_embeddings")
+        std = or_null(number, std, "text_space.std", above=0)
+        self.embedding: dict[str, Any] = {"std": std, "normalise": flag(normalise, "text_space.normalise")}
+        rounding = one_of(rounding, "text_space.rounding", ROUNDINGS)
+        self.reading: dict[str, Any] = {"rounding": rounding, "tied": flag(tied, "text_space.tied")}
 
     def build(self, data):
         rows = None if self.pretrained_embeddings is None else load_rows(self.pretrained_embeddings)

@@ -16,6 +16,7 @@ from diffusion_text.figures import LATENTS, Figure
 from diffusion_text.metrics.reconstruction import exact_match, token_accuracy
 from diffusion_text.models.base import Trained
 from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder, Posterior
+from diffusion_text.values import number, share
 
 Batch = dict[str, Tensor]
 NOISE_LEVELS = (0.1, 0.5, 1.0)  # of the noising probe
@@ -46,10 +47,17 @@ class TextAutoencoder(Trained):
         }
     )
 
+    LOGGED: ClassVar = (
+        *Trained.LOGGED,
+        *(f"{stage}/{name}" for stage in ("train", "val") for name in ("reconstruction", "kl", "accuracy")),
+        *(f"val/{name}" for name in ("token_accuracy", "exact_match", *(noisy_accuracy(x) for x in NOISE_LEVELS))),
+    )
+
     def __init__(self, autoencoder: BartAutoencoder, mask_probability: float, kl_weight: float, **optimisation):
         super().__init__(**optimisation)
         self.autoencoder = autoencoder
-        self.mask_probability, self.kl_weight = mask_probability, kl_weight
+        self.mask_probability = share(mask_probability, "text_space.mask_probability")
+        self.kl_weight = number(kl_weight, "text_space.kl_weight", least=0)
 
     def losses(self, batch: Batch, shown: Tensor, posterior_sample: bool) -> dict[str, Tensor]:
         """Equation (1), its parts, and the accuracy, for the tokens that the encoder is shown."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_text.denoisers.base import Denoiser
@@ -15,7 +14,7 @@ from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diagnostics.references import LinearPredictor, rank_bound
 from diffusion_text.diffusion.gaussian import Level, corrupt, per_text
 from diffusion_text.diffusion.information import integrand
-from diffusion_text.diffusion.losses import Loss, Weighting
+from diffusion_text.diffusion.losses import CosineMagnitudeLoss, CrossEntropyLoss, Loss, MinSNRWeighting, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
 from diffusion_text.diffusion.samplers import Generator, ReverseStep, Sampler, draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
@@ -25,9 +24,11 @@ from diffusion_text.figures import Figure
 from diffusion_text.models.base import ends_step, logs
 from diffusion_text.models.evaluation import Evaluation
 from diffusion_text.models.preflight import preflight
+from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.writing import Given, Sampled, Writer, root_mean_square
 from diffusion_text.shapes import Latents, Mask, PerText, Times
 from diffusion_text.text_spaces.base import TextSpace
+from diffusion_text.values import flag, or_null, share
 
 Batch = dict[str, Tensor]
 IN_THE_BAR = ("train/noise_cosine", "val/information")
@@ -54,6 +55,9 @@ class TextDiffusion(Writer):
     """
 
     FIGURES: ClassVar = Writer.FIGURES | Evaluation.FIGURES | {"bound": Figure("exact", "cosine")}
+    LOGGED: ClassVar = (
+        *Writer.LOGGED, *Evaluation.LOGGED, "val/without_context/loss", "train/bound", "val/bound",
+    )  # fmt: skip
     reference: str = "the best linear predictor"  # what information is counted from
     earliest: float = 0.0  # the time from which on x_t is trained
 
@@ -72,6 +76,7 @@ class TextDiffusion(Writer):
         **optimisation,
     ):
         super().__init__(max_length, **optimisation)
+        self.check(prediction, loss, weighting, linear_path=linear_path, self_conditioning=self_conditioning)
         self.denoiser, self.text_space = denoiser, text_space
         self.schedule, self.prediction = schedule, prediction
         self.loss, self.weighting, self.time_sampling = loss, weighting, time_sampling
@@ -80,13 +85,32 @@ class TextDiffusion(Writer):
         self.self_conditioning = self_conditioning
         self.evaluation = Evaluation()
 
+    @classmethod
+    def check(
+        cls,
+        prediction: Prediction,
+        loss: Loss,
+        weighting: Weighting,
+        linear_path: bool | None = None,
+        self_conditioning: float = 0.0,
+        **others: Any,
+    ) -> None:
+        """Raise ValueError where parts and settings make no sense, each by itself or together."""
+        or_null(flag, linear_path, "route.linear_path")
+        share(self_conditioning, "route.self_conditioning")
+        if isinstance(loss, CosineMagnitudeLoss) and isinstance(weighting, MinSNRWeighting):
+            both = "loss=cosine_magnitude has no unit and weighting=min_snr converts units"
+            raise ValueError(f"{both}: use weighting=uniform, or loss=mse")
+        if isinstance(prediction, LogitsPrediction) != isinstance(loss, CrossEntropyLoss):
+            raise ValueError("prediction=logits and loss=cross_entropy go together")
+
     @abstractmethod
     def set_statistics(self, *args: Any, **kwargs: Any) -> None:
         """Take over what the data counted and measured on the training split."""
 
     @abstractmethod
-    def encode_batch(self, batch: Batch, generator: torch.Generator | None = None) -> tuple[Latents, Mask]:
-        """x_0 of a batch, and its mask; what is random in it comes from `generator`, or torch's global one."""
+    def encode_batch(self, batch: Batch, random: torch.Generator | StepDraws | None = None) -> tuple[Latents, Mask]:
+        """x_0 of a batch, and its mask; what is random in it comes from `random`, or torch's global generator."""
 
     def clean(self, batch: Batch) -> tuple[Latents, Mask]:
         """What a perfect estimate of x_0 would be, and its mask."""
@@ -148,31 +172,45 @@ class TextDiffusion(Writer):
 
     # ---- training
 
-    def trained_on(self, batch: Batch) -> tuple[Noisy, Tensor, dict[str, PerText]]:
+    def trained_on(self, batch: Batch, draws: StepDraws) -> tuple[Noisy, Tensor, dict[str, PerText]]:
         """A batch in noise as training draws it, the output, and the losses."""
-        x_0, mask = self.encode_batch(batch)
-        t = self.time_sampling(len(x_0), x_0.device)
-        noisy = self.noised(x_0, torch.randn_like(x_0), t, mask)
-        output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy))
+        x_0, mask = self.encode_batch(batch, draws)
+        t = draws.times(self.time_sampling, x_0.device)
+        noisy = self.noised(x_0, draws.noise(x_0), t, mask)
+        chosen = draws.chosen(self.self_conditioning, x_0.device)
+        output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy, chosen))
         return noisy, output, self.losses(batch, noisy, output)
 
+    def draws(self, texts: int, step: int = 0, batch: int = 0) -> StepDraws:
+        """What is drawn for the texts of a batch of a step; they share it with its other batches and processes."""
+        trainer = self.trainer if self._trainer else None
+        batches, ranks, rank = (
+            (trainer.accumulate_grad_batches, trainer.world_size, self.global_rank) if trainer else (1, 1, 0)
+        )
+        first = (batch % batches * ranks + rank) * texts
+        return StepDraws(self.seed, step, len(self.length_counts) - 1, texts, first, batches * ranks * texts)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        noisy, output, losses = self.trained_on(batch)
-        self.time_sampling.observe(noisy.t, losses["loss"].detach())
+        noisy, output, losses = self.trained_on(batch, self.draws(len(batch["mask"]), self.global_step, batch_idx))
+        t, seen = self.all_gather((noisy.t, losses["loss"].detach()))
+        self.time_sampling.observe(t.flatten(), seen.flatten())
         if self.is_logged:
             for name, value in losses.items():
-                self.log(f"train/{name}", value.mean(), prog_bar=name == "loss", batch_size=len(noisy.x_0))
+                shown, many = name == "loss", len(noisy.x_0)
+                self.log(f"train/{name}", value.mean(), prog_bar=shown, batch_size=many, sync_dist=True)
             self.compare("train", noisy, output)
         return losses["loss"].mean()
 
     @torch.no_grad()
-    def earlier_estimates(self, noisy: Noisy) -> Latents | None:
-        """What the network reads beside x_t: its own estimate for a share of the texts, zeros for the others."""
+    def earlier_estimates(self, noisy: Noisy, chosen: Tensor) -> Latents | None:
+        """What the network reads beside x_t: its own estimate for the chosen texts, zeros for the others."""
         if not self.self_conditioning:
             return None
-        share = int(self.self_conditioning * len(noisy.x_0) + torch.rand(()))  # the first ones: batches are in no order
-        estimates = self.predict_x0(noisy.x_t[:share], noisy.t[:share], noisy.mask[:share]) if share else noisy.x_0[:0]
-        return F.pad(estimates, (0, 0, 0, 0, 0, len(noisy.x_0) - share))
+        estimates = torch.zeros_like(noisy.x_t)
+        if len(chosen):
+            seen = self.predict_x0(noisy.x_t[chosen], noisy.t[chosen], noisy.mask[chosen])
+            estimates[chosen] = seen.to(estimates)
+        return estimates
 
     def evaluate(self, stage, batch, batch_idx):
         """The same times and noise at every evaluation: each text in all ten time bins."""

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from diffusion_text.cache import cached_directory
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.hub import load_pretrained
+from diffusion_text.values import LONGEST, whole, words
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+FEWEST = 300  # tokens that stand for any text: 256 bytes and the special ones
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 
 
@@ -50,9 +52,7 @@ class BytePairTokenizer(LearnedTokenizer):
     """Byte-level BPE of at most `vocab_size` tokens."""
 
     def __init__(self, vocab_size: int = 2048):
-        if vocab_size < 300:
-            raise ValueError(f"tokenizer.vocab_size must be at least 300 (256 bytes and the rest), not {vocab_size}")
-        self.vocab_size = vocab_size
+        self.vocab_size = whole(vocab_size, "tokenizer.vocab_size", FEWEST, LONGEST)
 
     def learn(self, texts):
         return train_tokenizer(texts, self.vocab_size)
@@ -76,7 +76,7 @@ class PretrainedTokenizer(TokenizerRecipe):
     """A tokenizer from the hub, or from a local directory in the same format."""
 
     def __init__(self, pretrained: str):
-        self.pretrained = pretrained
+        self.pretrained = words(pretrained, "tokenizer.pretrained")
 
     def build(self, data):
         from transformers import AutoTokenizer

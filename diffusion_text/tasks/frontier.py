@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +16,12 @@ from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import DDIMSampler
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.frontier import TextScores, at_entropy
+from diffusion_text.storage import write_json, write_text
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.charts import for_page, frontier
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.terminal import console
+from diffusion_text.values import listed, number, one_of, share, whole
 
 
 class Point(NamedTuple):
@@ -62,18 +63,13 @@ class Frontier:
         churn: Sequence[float] = (0.0, 0.5, 1.0),
         split: str = "test",
     ):
-        if split not in SPLITS:
-            raise ValueError(f"task.split must be one of {', '.join(SPLITS)}, not {split}")
-        if min(nfe, default=0) < 1:
-            raise ValueError(f"task.nfe are numbers of network evaluations, at least 1, not {list(nfe)}")
-        if min(score_temperatures, default=1) <= 0 or min(temperatures, default=0) < 0:
-            raise ValueError("task.score_temperatures must be above 0, and task.temperatures at least 0")
-        if any(not 0 <= eta <= 1 for eta in churn):
-            raise ValueError(f"task.churn lies in [0, 1], not {list(churn)}")
-        self.nfe, self.split = nfe, split
+        self.nfe = listed(nfe, "task.nfe", whole, fewest=1, least=1)
+        self.split = one_of(split, "task.split", SPLITS)
         self.knobs = {
-            "score temperature": score_temperatures, "rounding temperature": temperatures, "churn": churn,
-        }  # fmt: skip
+            "score temperature": listed(score_temperatures, "task.score_temperatures", number, above=0),
+            "rounding temperature": listed(temperatures, "task.temperatures", number, least=0),
+            "churn": listed(churn, "task.churn", share),
+        }
 
     def __call__(self, session: Session) -> None:
         measured = self.measure(session)
@@ -153,12 +149,12 @@ class Frontier:
         facts = {"real": {"judge_nll": real.judge_nll, "text_entropy": real.entropy}, "seed": session.seed}
         path = session.file("frontier", ".json")
         written = {"at_real_entropy": told, **facts, "num_samples": session.num_samples, "points": rows}
-        path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        write_json(path, written)
         [chart] = frontier(written).values()
         name = session.run.directory.resolve().name
         charts = {"frontier": for_page(chart)}
         page = render("frontier.html", charts, name=name, sentences=sentences(measured), rows=rows)
-        path.with_suffix(".html").write_text(page, encoding="utf-8")
+        write_text(path.with_suffix(".html"), page)
         return path.with_suffix(".html")
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import torch
 from rich.table import Table
 
+from diffusion_text.data.tokens import token_ids
 from diffusion_text.diffusion.gaussian import corrupt, per_text
 from diffusion_text.diffusion.samplers import draw_like, generators_of
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.tasks.comparison import chrf, word_error_rate
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.terminal import console
+from diffusion_text.values import number, one_of, share, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,13 +43,9 @@ class Garble:
     }
 
     def __init__(self, how: str = "shuffle", rate: float = 0.3, window: int = 3, t: float = 0.1):
-        if how not in ("shuffle", "drop", "repeat", "replace"):
-            raise ValueError(f"task.how must be shuffle, drop, repeat or replace, not {how}")
-        if not 0 <= rate <= 1 or not 0 < t <= 1 or window < 2:
-            raise ValueError(
-                f"task.rate lies in [0, 1], task.t in (0, 1], task.window is at least 2: {rate}, {t}, {window}"
-            )
-        self.how, self.rate, self.window, self.t = how, rate, window, t
+        self.how = one_of(how, "task.how", ("shuffle", "drop", "repeat", "replace"))
+        self.rate, self.window = share(rate, "task.rate"), whole(window, "task.window", 2)
+        self.t = number(t, "task.t", above=0, most=1)
 
     def __call__(self, session: Session) -> None:
         garbled = self.measure(session)
@@ -85,7 +83,7 @@ class Garble:
         """The texts, garbled."""
         if self.how == "shuffle":
             shuffled = [" ".join(self.shuffle(text.split(), chance)) for text in tokenizer.batch_decode(texts)]
-            return tokenizer(shuffled, add_special_tokens=False).input_ids
+            return token_ids(tokenizer, shuffled, "the shuffled texts")
         vocabulary = [token for text in texts for token in text]
         instead = {
             "drop": lambda token: [],

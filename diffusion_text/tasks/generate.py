@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion_text.models.writing import Given, Sampled
+from diffusion_text.storage import write_text
 from diffusion_text.tasks.given import prompt
 from diffusion_text.tasks.session import Session
 
@@ -13,18 +13,21 @@ class Generate:
     """
 
     def __call__(self, session: Session) -> None:
-        given = None if session.text is None else prompt(session, session.text)
-        if sampled := write_samples(session, given):
-            for number, text in enumerate(session.read(sampled), 1):
-                print(f"[{number}] {' '.join(text.split())}\n")
+        if session.num_samples == 0:
+            return
+        texts = session.read(session.sample(None if session.text is None else prompt(session, session.text)))
+        show(texts)
+        keep(session, texts)
 
 
-def write_samples(session: Session, given: Given | None = None) -> Sampled | None:
-    """Sample `num_samples` texts and write them to the run's samples."""
-    if session.num_samples == 0:
-        return None
-    sampled = session.sample(given)
-    texts = session.read(sampled)
+def show(texts: list[str]) -> None:
+    """Print texts, each on a line."""
+    for number, text in enumerate(texts, 1):
+        print(f"[{number}] {' '.join(text.split())}\n")
+
+
+def keep(session: Session, texts: list[str]) -> None:
+    """Write texts with what they were drawn by."""
     sampler = session.sampler
     name = type(sampler).__name__.removesuffix("Sampler").lower()
     facts = {"seed": session.seed, "sampler": name, "nfe": sampler.nfe, "step": session.step}
@@ -32,5 +35,4 @@ def write_samples(session: Session, given: Given | None = None) -> Sampled | Non
     rows = [{"text": text, **facts} for text in texts]
     table = session.write_lines(f"{name}-{sampler.nfe}-seed-{session.seed}", rows)
     header = "  ".join(f"{key} {value}" for key, value in facts.items())
-    table.with_suffix(".txt").write_text("\n\n".join([f"# {header}", *texts]) + "\n", encoding="utf-8")
-    return sampled
+    write_text(table.with_suffix(".txt"), "\n\n".join([f"# {header}", *texts]) + "\n")

@@ -6,33 +6,45 @@ import re
 
 import torch
 
+from diffusion_text.data.tokens import TextReader
 from diffusion_text.errors import UserError
 from diffusion_text.models.writing import Given
 from diffusion_text.tasks.session import Session
 
-BLANK = "_"
+STANDING_ALONE = r"(?<!\w)_+(?!\w)"
 UNKNOWN = -1
 
 
-def with_blanks(session: Session, text: str) -> Given:
-    """A text in which every `_` stands for one token to be found."""
-    return given(session, ids_of(session, text))
+def with_blanks(session: Session, text: str, blank: str | None = None) -> Given:
+    """A text with blanks, as `parted` tells them."""
+    return given(session, ids_of(session, parted(text, blank)))
+
+
+def parted(text: str, blank: str | None) -> list[str | int]:
+    """The text between blanks, and how many tokens each of these stands for.
+
+    A blank is a run of `_` that no letter, digit or other `_` touches, a token for each; with `blank`, every occurrence
+    of that is one for a token.
+    """
+    split = re.split(f"({STANDING_ALONE if blank is None else re.escape(blank)})", text)
+    return [len(piece) // len(blank or "_") if place % 2 else piece for place, piece in enumerate(split)]
 
 
 def prompt(session: Session, text: str) -> Given:
     """A text that goes on up to `session.length`, or as long as texts were in training."""
-    ids = ids_of(session, text)
+    ids = ids_of(session, [text])
     return given(session, ids + [UNKNOWN] * (room(session) - len(ids)))
 
 
-def ids_of(session: Session, text: str) -> list[int]:
-    """Token ids, UNKNOWN for a blank; refuses what the model cannot take."""
-    tokenizer = session.model.text_space.tokenizer
+def ids_of(session: Session, parts: list[str | int]) -> list[int]:
+    """Token ids of pieces of text, UNKNOWN for the tokens of blanks; refuses what the model cannot take."""
     if session.model.text_space.encodes_ahead:
         raise UserError("a BART's latents mix their tokens: only a run of model=diffusion_lm takes parts of a text")
+    reader = TextReader(session.model.text_space.tokenizer)
     ids: list[int] = []
-    for piece in re.split(f"({BLANK})", text):
-        ids += [UNKNOWN] if piece == BLANK else tokenizer(piece, add_special_tokens=False, verbose=False).input_ids
+    for part in parts:
+        ids += [UNKNOWN] * part if isinstance(part, int) else reader.ids(part)
+    reader.report("text=")
     if not ids or len(ids) > room(session):
         raise UserError(f"text= has {len(ids)} tokens: this run takes from 1 to {room(session)}")
     return ids

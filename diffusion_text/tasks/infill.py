@@ -5,18 +5,27 @@ from __future__ import annotations
 from rich.text import Text
 
 from diffusion_text.errors import UserError
-from diffusion_text.tasks.given import BLANK, with_blanks
+from diffusion_text.tasks.given import parted, with_blanks
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.terminal import console
+from diffusion_text.values import or_null, words
 
 
 class Infill:
-    """Find the tokens that stand for each `_` of `text=`; everything else stays exactly as it is."""
+    """Find the tokens that stand for the blanks of `text=`; everything else stays exactly as it is.
+
+    A blank is a run of `_` by itself, a token for each: those of `snake_case` and `__init__` are text. With `blank`
+    every occurrence of that, wherever it stands, is the blank of a token, and `_` is text.
+    """
+
+    def __init__(self, blank: str | None = None):
+        self.blank = or_null(words, blank, "task.blank")
 
     def __call__(self, session: Session) -> None:
-        if session.text is None or BLANK not in session.text:
-            raise UserError('task=infill needs a text with blanks, one _ for each token: text="O ____, ____ art thou"')
-        given = with_blanks(session, session.text)
+        if session.text is None or len(parted(session.text, self.blank)) == 1:
+            example = "O ____, ____ art thou".replace("_", self.blank or "_")
+            raise UserError(f'task=infill needs a text with blanks, each a word by itself: text="{example}"')
+        given = with_blanks(session, session.text, self.blank)
         sampled = session.sample(given)
         tokenizer = session.model.text_space.tokenizer
         rows = []

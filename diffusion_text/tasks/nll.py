@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import torch
@@ -18,8 +17,10 @@ from diffusion_text.errors import UserError
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.progress import counted, counting
 from diffusion_text.shapes import Latents, Mask, PerText, Times, Tokens
+from diffusion_text.storage import write_json
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.terminal import console
+from diffusion_text.values import number, or_null, whole
 
 
 class NLL:
@@ -30,11 +31,8 @@ class NLL:
     """
 
     def __init__(self, draws: int = 8, t_0: float | None = None):
-        if draws < 1:
-            raise ValueError(f"task.draws must be at least 1, not {draws}")
-        if t_0 is not None and not 0 < t_0 < 1:
-            raise ValueError(f"task.t_0 must lie in (0, 1), not {t_0}")
-        self.draws, self.t_0 = draws, t_0
+        self.draws = whole(draws, "task.draws", 1)
+        self.t_0 = or_null(number, t_0, "task.t_0", above=0, below=1)
 
     def __call__(self, session: Session) -> None:
         model = session.model
@@ -91,7 +89,7 @@ class NLL:
         nats = {name: mean._asdict() for name, mean in figures.items()}
         written = {"nats_per_token": nats, "bits_per_character": bits._asdict()} | facts
         written |= {"seed": session.seed, "step": session.step}
-        path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        write_json(path, written)
         print(path)
 
 

@@ -12,6 +12,7 @@ from diffusion_text.tasks.comparison import chrf, exact_match
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.charts import line_chart, save_picture
 from diffusion_text.tracking.terminal import console
+from diffusion_text.values import listed, number
 
 
 class Probe:
@@ -21,9 +22,7 @@ class Probe:
     """
 
     def __init__(self, levels: list[float] = (0.1, 0.5, 1.0)):  # type: ignore[assignment]
-        if not levels or min(levels) < 0:
-            raise ValueError(f"task.levels are standard deviations of noise, not {list(levels)}")
-        self.levels = [float(level) for level in levels]
+        self.levels = [float(level) for level in listed(levels, "task.levels", number, fewest=1, least=0)]
 
     def __call__(self, session: Session) -> None:
         space = session.model.text_space

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,9 +11,11 @@ from rich.table import Table
 from diffusion_text.data.base import SPLITS
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.language_model import LanguageModel, mauve
+from diffusion_text.storage import write_json
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.summary import Columns, quality_rows
 from diffusion_text.tracking.terminal import console
+from diffusion_text.values import flag, one_of, or_null, words
 
 
 class SampleQuality:
@@ -26,11 +28,11 @@ class SampleQuality:
     FIGURES: ClassVar = {"source_nll": Figure("exact", "nats a token", SAMPLES, "lower")}
 
     def __init__(self, split: str = "test", language_model: str | None = None, mauve: bool = False):
-        if split not in SPLITS:
-            raise ValueError(f"task.split must be one of {', '.join(SPLITS)}, not {split}")
+        self.split = one_of(split, "task.split", SPLITS)
+        self.language_model = or_null(words, language_model, "task.language_model")
+        self.mauve = flag(mauve, "task.mauve")
         if mauve and language_model is None:
             raise ValueError("task.mauve=true needs task.language_model, whose features it compares")
-        self.split, self.language_model, self.mauve = split, language_model, mauve
 
     def __call__(self, session: Session) -> None:
         columns = self.measure(session)
@@ -52,7 +54,8 @@ class SampleQuality:
         if source := session.corpus.source:
             for name, them in tokens.items():
                 nats = sum(source.nats(text) for text in space.to_text(them))
-                columns[name]["source_nll"] = nats / int(judge.scores(them).tokens.sum())
+                many = int(judge.scores(them).tokens.sum())
+                columns[name]["source_nll"] = nats / many if many else math.nan
         if model is not None:
             self.judge_by(model, {name: space.to_text(them) for name, them in tokens.items()}, columns)
         return columns
@@ -79,5 +82,5 @@ class SampleQuality:
         """The figures as .json."""
         facts = {"seed": session.seed, "nfe": session.sampler.nfe, "num_samples": session.num_samples}
         path = session.file("quality", ".json")
-        path.write_text(json.dumps(columns | facts, indent=2) + "\n", encoding="utf-8")
+        write_json(path, columns | facts)
         return path

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,18 +13,24 @@ from typing import Any
 import torch
 
 from diffusion_text.data.base import TextDataModule, pad
+from diffusion_text.data.tokens import token_ids
 from diffusion_text.diffusion.samplers import Generator, ReverseStep, Sampler
+from diffusion_text.errors import UserError
 from diffusion_text.models.quality import Judge
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import Given, Sampled
 from diffusion_text.progress import counted, counting
 from diffusion_text.runs import Run
 from diffusion_text.shapes import Latents, Mask, Tokens
+from diffusion_text.storage import write_json_lines
+from diffusion_text.values import number, or_null, seed_number, whole, words
 
 
 @dataclass
 class Session:
-    """A model with its averaged weights, at training step `step`, and the run it came from."""
+    """A model with its averaged weights, at training step `step`, and the run it came from. What is written goes to the
+    run's samples, or to `out`.
+    """
 
     model: TextDiffusion
     sampler: Sampler
@@ -36,8 +42,18 @@ class Session:
     text: str | None = None
     temperature: float = 0.0
     batch_size: int = 64
+    out: Path | None = None
     data: Callable[[], TextDataModule] | None = field(default=None, repr=False)
     made: dict[str, Any] = field(default_factory=dict, repr=False)  # what sessions made from this one share
+
+    def __post_init__(self) -> None:
+        self.seed = seed_number(self.seed, "seed")
+        self.num_samples = whole(self.num_samples, "num_samples")
+        self.text = or_null(words, self.text, "text")
+        self.temperature = number(self.temperature, "temperature", least=0)
+        self.batch_size = whole(self.batch_size, "batch_size", 1)
+        if self.length is not None:
+            self.length = whole(self.length, "length", 1, len(self.model.length_counts) - 1)
 
     def texts(self, split: str = "validation") -> tuple[Tokens, Mask]:
         """The user's text, or the first `num_samples` of a split, as tokens and mask."""
@@ -69,9 +85,7 @@ class Session:
                 self.sampler, self.num_samples, self.seed, self.length, given, self.temperature, self.batch_size, done
             )
 
-    def reverse(
-        self, x_t: Latents, mask: Mask, generator: Generator, start: float = 1.0
-    ) -> Iterator[ReverseStep]:
+    def reverse(self, x_t: Latents, mask: Mask, generator: Generator, start: float = 1.0) -> Iterator[ReverseStep]:
         """The model's reverse run, counted where someone watches."""
         with counting("Denoising", self.sampler.num_steps) as done:
             yield from counted(self.model.reverse(self.sampler, x_t, mask, generator, start), done)
@@ -82,7 +96,7 @@ class Session:
 
     def tokenize(self, texts: list[str]) -> tuple[Tokens, Mask]:
         """Texts as tokens and mask."""
-        return self.wrap(self.model.text_space.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids)
+        return self.wrap(token_ids(self.model.text_space.tokenizer, texts, "text="))
 
     def wrap(self, texts: list[list[int]]) -> tuple[Tokens, Mask]:
         """Token ids as the model's corpus has them, cut at its length, and their mask."""
@@ -95,16 +109,21 @@ class Session:
         return tokens.to(self.model.device), mask.to(self.model.device)
 
     def write_lines(self, name: str, rows: Iterable[dict[str, Any]]) -> Path:
-        """Rows as a new .jsonl of the run's samples."""
+        """Rows as a new .jsonl."""
         path = self.file(name, ".jsonl")
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        write_json_lines(path, rows)
         return path
 
     def file(self, name: str, suffix: str) -> Path:
-        """A path in the run's samples that is not taken: `name`, or the first of `name-2`, `name-3`, …"""
-        self.run.samples.mkdir(exist_ok=True)
-        path, number = self.run.samples / f"{name}{suffix}", 1
+        """A path that is not taken: `name`, or the first of `name-2`, `name-3`, …"""
+        place = self.run.samples if self.out is None else self.out
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=place).close()
+        except OSError as error:
+            raise UserError(f"cannot write to {place}: {error.strerror}; out=DIR writes elsewhere") from error
+        path, number = place / f"{name}{suffix}", 1
         while path.exists():
             number += 1
-            path = self.run.samples / f"{name}-{number}{suffix}"
+            path = place / f"{name}-{number}{suffix}"
         return path

@@ -10,9 +10,11 @@ from rich.table import Table
 
 from diffusion_text.diffusion.gaussian import noise_from
 from diffusion_text.diffusion.samplers import ReverseStep, draw_like, generators_of
+from diffusion_text.storage import write_text
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.terminal import console
+from diffusion_text.values import whole
 
 
 class Trace:
@@ -22,9 +24,7 @@ class Trace:
     """
 
     def __init__(self, steps: int = 12):
-        if steps < 2:
-            raise ValueError(f"task.steps must be at least 2, not {steps}")
-        self.steps = steps
+        self.steps = whole(steps, "task.steps", 2)
 
     def __call__(self, session: Session) -> None:
         rows = self.measure(session)
@@ -67,7 +67,7 @@ class Trace:
         """A line a step, as .jsonl, and the page beside it; returns the former."""
         path = session.write_lines("trace", rows)
         title = f"{session.run.directory.resolve().name}, seed {session.seed}"
-        path.with_suffix(".html").write_text(render("trace.html", name=title, trace=rows), encoding="utf-8")
+        write_text(path.with_suffix(".html"), render("trace.html", name=title, trace=rows))
         return path
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from diffusion_text.errors import UserError
 from diffusion_text.shapes import Latents, Mask, Tokens
 from diffusion_text.text_spaces.base import TextSpace
+from diffusion_text.values import one_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -102,8 +103,8 @@ class EmbeddingSpace(TextSpace):
         tied: bool = True,
     ):
         super().__init__()
-        check_rounding(rounding)
-        self.tokenizer, self.embedding, self.rounding = tokenizer, embedding, rounding
+        self.tokenizer, self.embedding = tokenizer, embedding
+        self.rounding = one_of(rounding, "text_space.rounding", ROUNDINGS)
         vocab_size, self.dim = embedding.rows.shape
         embedding.requires_grad_(rounding == "learned")
         if rounding == "learned":
@@ -154,12 +155,6 @@ class EmbeddingSpace(TextSpace):
     def unit_scales(self):
         rms = self.embedding.table.detach().square().mean().sqrt()
         return {"raw": torch.ones(self.dim, device=rms.device), "standardised": rms.expand(self.dim)}
-
-
-def check_rounding(rounding: str) -> None:
-    """Refuse a rounding that there is not."""
-    if rounding not in ROUNDINGS:
-        raise ValueError(f"text_space.rounding must be one of {', '.join(ROUNDINGS)}, not {rounding}")
 
 
 def project(rows: Float[Tensor, "vocabulary width"], dim: int) -> Table:

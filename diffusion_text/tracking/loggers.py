@@ -8,13 +8,14 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from diffusion_text.storage import read_csv, write_text
+from diffusion_text.values import words
 
 
 class RunCSVLogger(CSVLogger):
     """`metrics.csv` in the run directory. A resumed run goes on in the same file."""
 
     def __init__(self, run_dir: str):
-        super().__init__(run_dir, name="", version="")
+        super().__init__(words(run_dir, "logger.csv.run_dir"), name="", version="")
 
     @property
     def experiment(self):

@@ -47,7 +47,7 @@ class Record:
     def overrides(self) -> dict[str, str]:
         """What was set, by a person or by a sweep: values as they were written, `null` for what was deleted."""
         given: list[str] = read_yaml(self.run.overrides, [])
-        split = (override.partition("=") for override in given)
+        split = (str(override).partition("=") for override in given)
         return {name.lstrip("+~"): "null" if name.startswith("~") else value for name, _, value in split}
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
+from diffusion_text.storage import write_text
 from diffusion_text.tracking import charts
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.records import Record
@@ -41,7 +42,7 @@ def write_report(record: Record) -> None:
         garbled_scores=garbled_rows(record.figures),
         trace=record.newest("trace*.jsonl"),
     )
-    record.run.report.write_text(page, encoding="utf-8")
+    write_text(record.run.report, page)
 
 
 def name_charts(section: str, drawn: dict[str, Any]) -> list[tuple[str, str, Any]]:

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from diffusion_text.runs import Run
 from diffusion_text.tracking.records import Record
+from diffusion_text.values import one_of, or_null, words
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,9 @@ class RunWandbLogger(WandbLogger):
     def __init__(
         self, run_dir: str, project: str, mode: str | None = None, group: str | None = None, sweep_dir: str = ""
     ):
-        if mode not in (None, "online", "offline"):
-            raise ValueError(f"logger.wandb.mode must be online, offline or null, not {mode}")
-        directory = Path(run_dir)
+        or_null(one_of, mode, "logger.wandb.mode", options=("online", "offline"))
+        words(project, "logger.wandb.project"), or_null(words, group, "logger.wandb.group")
+        directory = Path(words(run_dir, "logger.wandb.run_dir"))
         in_sweep = sweep_dir and directory.resolve().is_relative_to(Path(sweep_dir).resolve())
         self.run, self.kept = Run(directory), directory / "wandb" / "run.json"
         before = json.loads(self.kept.read_text(encoding="utf-8")) if self.kept.is_file() else {}

@@ -148,7 +148,7 @@ def test_a_look_samples_the_averaged_weights_and_leaves_no_trace(make_monitor, s
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ({"action": "ring"}, "action must be warn or stop, not ring"),
+        ({"action": "ring"}, "action=ring is none of warn, stop"),
         ({"every_n_steps": 0}, "every_n_steps"),
         ({"num_samples": 0}, "num_samples"),
         ({"patience": 0}, "patience"),

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_text.data import base
-from diffusion_text.data.base import LatentMoments, TextDataModule, pack, pad
+from diffusion_text.data.base import LatentMoments, TextDataModule, pad
 from diffusion_text.data.reading import LINE_LIMIT, PARAGRAPH_LIMIT, paragraphs, read_lines, split_by_position
 from diffusion_text.data.text_files import TextFiles
+from diffusion_text.data.tokens import TextReader, pack
 from diffusion_text.errors import UserError
 
 SENTENCE = st.text(alphabet="abcz ,.é東", min_size=1, max_size=60).map(str.strip).filter(bool)
@@ -76,7 +77,7 @@ def test_a_paragraph_without_end_is_ended():
 
 @given(st.lists(SENTENCE, max_size=20), st.integers(4, 24))
 def test_packed_texts_hold_all_tokens_in_order_and_fit(tokenizer, texts, length):
-    packed = list(pack(texts, tokenizer, length))
+    packed = list(pack(texts, TextReader(tokenizer), length))
     separators = set(tokenizer("\n\n", add_special_tokens=False).input_ids)
     inner = []
     for ids in packed:
@@ -90,20 +91,20 @@ def test_packed_texts_hold_all_tokens_in_order_and_fit(tokenizer, texts, length)
 
 
 def test_neighbours_that_fit_share_a_text(tokenizer):
-    [ids] = pack(["river stone", "glass"], tokenizer, 40)
+    [ids] = pack(["river stone", "glass"], TextReader(tokenizer), 40)
     assert tokenizer.decode(ids, skip_special_tokens=True) == "river stone\n\nglass"
 
 
 def test_a_long_paragraph_is_cut_into_full_texts(tokenizer):
     ids = tokenizer("zq" * 25, add_special_tokens=False).input_ids
-    packed = list(pack(["zq" * 25], tokenizer, 12))
+    packed = list(pack(["zq" * 25], TextReader(tokenizer), 12))
     assert len(packed) == -(-len(ids) // 10)
     assert {len(text) for text in packed[:-1]} == {12}
 
 
 def test_what_follows_a_cut_paragraph_fills_its_last_text(tokenizer):
     whole, rest = "zq" * 10, "z"
-    last = list(pack([whole, rest], tokenizer, 16))[-1]
+    last = list(pack([whole, rest], TextReader(tokenizer), 16))[-1]
     assert tokenizer.decode(last, skip_special_tokens=True).endswith("\n\nz")
 
 

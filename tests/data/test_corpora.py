@@ -18,6 +18,9 @@ from diffusion_text.errors import UserError
 LINES = [f"Line {number} of the corpus, which is prose.\n" for number in range(100)]
 
 
+NO_TEXT = "has no .txt, .md, .jsonl, .csv or .parquet file"
+
+
 def whole(corpus):
     """The corpus's lines as one text, split by split."""
     return "".join(line for split in SPLITS for line in corpus.lines(split))
@@ -85,7 +88,7 @@ def test_a_file_ends_a_paragraph(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "does not exist"), ({}, "has no .txt or .md file"), ({"x.csv": b"1,2"}, "has no .txt or .md file")],
+    [(None, "does not exist"), ({}, NO_TEXT), ({"x.pdf": b"%PDF"}, NO_TEXT)],
     ids=["missing", "empty", "other files"],
 )
 def test_text_files_that_are_not_there_are_refused(tmp_path, content, says):

@@ -35,7 +35,10 @@ def alone(monkeypatch):
         monkeypatch.setattr(LatentDiffusion, name, lambda *args, **kwargs: None)
     monkeypatch.setattr(LatentDiffusion, "global_rank", 0)
     monkeypatch.setattr(LatentDiffusion, "is_logged", True)
-    monkeypatch.setattr(LatentDiffusion, "trainer", SimpleNamespace(accumulate_grad_batches=2))
+    trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1)
+    monkeypatch.setattr(LatentDiffusion, "trainer", trainer)
+    monkeypatch.setattr(LatentDiffusion, "_trainer", trainer, raising=False)
+    monkeypatch.setattr(LatentDiffusion, "all_gather", lambda self, values: values)
     return lambda step: monkeypatch.setattr(LatentDiffusion, "global_step", step, raising=False)
 
 
@@ -175,22 +178,26 @@ def test_the_randomness_of_a_step_follows_from_seed_and_step_alone(make_model, b
     assert loss_of_step(model, batch, alone, 3, seed=1) != first
 
 
-def test_the_batches_of_an_accumulated_step_draw_apart(make_model, batch, alone):
-    model = make_model()
+@pytest.mark.parametrize(("batches", "ranks"), [(2, 1), (1, 2), (2, 2)])
+def test_batches_and_processes_that_share_a_step_draw_what_one_would(
+    make_model, batch, alone, batches, ranks, monkeypatch
+):
+    model = make_model(self_conditioning=0.5, denoiser=Silent(self_conditioning=True))
+    model._trainer = model.trainer
     alone(3)
-    drawn = []
-    for batch_idx in (0, 1, 2):
-        model.on_train_batch_start(batch, batch_idx)
-        drawn.append(torch.rand(2).tolist())
-    assert drawn[0] != drawn[1]
-    assert drawn[0] == drawn[2], "two batches make a step: the third is the next step's first"
-
-
-def test_ranks_draw_apart(make_model, batch, alone, monkeypatch):
-    model = make_model()
-    first = loss_of_step(model, batch, alone, 3)
-    monkeypatch.setattr(LatentDiffusion, "global_rank", 1)
-    assert loss_of_step(model, batch, alone, 3) != first
+    batch = {name: torch.cat([tensor] * 4) for name, tensor in batch.items()}
+    texts = len(batch["mask"])
+    size = texts // (batches * ranks)
+    whole = model.trained_on(batch, model.draws(texts, 3))[0]
+    monkeypatch.setattr(model.trainer, "accumulate_grad_batches", batches)
+    monkeypatch.setattr(model.trainer, "world_size", ranks)
+    for place in range(batches * ranks):
+        monkeypatch.setattr(LatentDiffusion, "global_rank", place % ranks)
+        where = slice(place * size, (place + 1) * size)
+        part = {name: tensor[where] for name, tensor in batch.items()}
+        noisy = model.trained_on(part, model.draws(size, 3, place // ranks))[0]
+        for name in ("t", "x_0", "noise", "x_t"):
+            assert torch.equal(getattr(noisy, name), getattr(whole, name)[where]), name
 
 
 def test_a_step_trains_the_denoiser_and_nothing_else(make_model, batch, alone):
@@ -212,7 +219,8 @@ def test_padding_does_not_reach_the_loss(make_model, batch, alone):
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_self_conditioning_gives_a_share_of_texts_their_earlier_estimate(make_model, alone, share):
     model = make_model(denoiser=Silent(self_conditioning=True), self_conditioning=share)
-    batch = {"latent_mask": torch.ones(400, 2, dtype=torch.bool), "latents": torch.randn(400, 2, 16)}
+    mask = torch.ones(400, 2, dtype=torch.bool)
+    batch = {"mask": mask, "latent_mask": mask, "latents": torch.randn(400, 2, 16)}
     alone(0)
     model.training_step(batch, 0)
     previous = model.denoiser.previous[-1]

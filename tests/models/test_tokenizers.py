@@ -74,6 +74,24 @@ def test_what_is_no_tokenizer_is_refused_in_one_line(data, tmp_path):
         PretrainedTokenizer(str(tmp_path)).build(data)
 
 
+def test_one_that_brings_code_is_refused_without_asking(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks whether to run the code"))
+    (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["own.Own", null]}}')
+    (tmp_path / "own.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(UserError, match=r"^[^\n]*custom code[^\n]*tokenizer=bpe$"):
+        PretrainedTokenizer(str(tmp_path)).build(data)
+
+
+def test_one_that_needs_a_library_is_refused_in_one_line(data, tmp_path, monkeypatch):
+    def missing(*_, **__):
+        raise ImportError("You need to install sacremoses\nto use XLMTokenizer")
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", missing)
+    (tmp_path / "tokenizer_config.json").touch()
+    with pytest.raises(UserError, match=r"^[^\n]*install sacremoses[^\n]*tokenizer=bpe$"):
+        PretrainedTokenizer(str(tmp_path)).build(data)
+
+
 @pytest.mark.usefixtures("unreachable_hub")
 def test_an_unreachable_hub_names_both_ways_out(data):
     with pytest.raises(UserError, match=r"^[^\n]*cannot be reached[^\n]*tokenizer\.pretrained=DIR[^\n]*tokenizer=bpe$"):

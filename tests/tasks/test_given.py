@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion_text.errors import UserError
-from diffusion_text.tasks.given import prompt, with_blanks
+from diffusion_text.tasks.given import UNKNOWN, ids_of, parted, prompt, with_blanks
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def rows(session, pattern):
 
 
 def test_infilling_keeps_what_is_given_and_fills_every_blank(asked, capsys):
-    task, session = asked("task=infill", "text='a __ riv_r'", "num_samples=4")
+    task, session = asked("task=infill", "text='a __ riv_r'", "task.blank=_", "num_samples=4")
     task(session)
     texts = [row["text"] for row in rows(session, "infill.jsonl")]
     assert len(texts) == 4
@@ -34,6 +34,35 @@ def test_infilling_keeps_what_is_given_and_fills_every_blank(asked, capsys):
             assert all(given == found for given, found in kept)
     assert all(text.startswith("a ") and text.endswith("r") for text in texts)
     assert "[4] a " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "blank", "parts"),
+    [
+        ("O ____, __", None, ["O ", 4, ", ", 2, ""]),
+        ("snake_case __init__ _emphasis_ 4_2 é_東", None, ["snake_case __init__ _emphasis_ 4_2 é_東"]),
+        ("(_) snake_case", None, ["(", 1, ") snake_case"]),
+        ("riv_r __", "_", ["riv", 1, "r ", 1, "", 1, ""]),
+        ("sn#ke_case ____", "#", ["sn", 1, "ke_case ____"]),
+        ("a [?][?]", "[?]", ["a ", 1, "", 1, ""]),
+    ],
+)
+def test_blanks_are_told_from_underscores_that_are_text(text, blank, parts):
+    assert parted(text, blank) == parts
+
+
+def test_given_text_that_looks_special_is_text_and_what_is_unknown_is_said(asked, caplog):
+    _, session = asked("text=stone")
+    unknown, special = session.model.text_space.tokenizer.unk_token_id, "</s>"
+    s = session.tokenize(["s"])[0][0, 0].item()
+    assert ids_of(session, [special]) == [unknown, unknown, s, unknown]
+    assert session.tokenize([special])[0].tolist() == [[unknown, unknown, s, unknown]]
+    assert caplog.messages == ["The tokenizer does not know '<', '/', '>': 3 in text= read as <unk>"] * 2
+
+
+def test_an_underscore_in_a_prompt_is_text(asked):
+    assert UNKNOWN not in ids_of(asked("text=_")[1], ["_ a_b ____"])
+    assert prompt(asked("text=_")[1], "_").where.sum() == 1
 
 
 def test_a_sample_begins_with_its_prompt_and_goes_on(asked, capsys):
@@ -61,6 +90,8 @@ def test_the_network_sees_what_is_given_without_noise(asked):
     [
         (["task=infill"], "needs a text with blanks"),
         (["task=infill", "text=stone"], "needs a text with blanks"),
+        (["task=infill", "text='stone_green __green__'"], "needs a text with blanks"),
+        (["task=infill", "text='stone ____'", "task.blank='#'"], 'text="O ####, #### art thou"'),
         (["task=infill", "text='_ is far too long'"], "from 1 to 12"),
         (["text=stone", "length=4"], "from 1 to 4"),
     ],
@@ -178,3 +209,19 @@ def test_quality_has_the_sources_own_figure_where_it_is_known(composed, saved, s
     assert columns["real text"]["source_nll"] < columns["unigrams"]["source_nll"]
     start = 5.0 / 12  # a stretch of twelve characters starts anywhere, which is told once
     assert abs(columns["real text"]["source_nll"] - session.corpus.source.entropy_rate) < start
+
+
+def test_where_nothing_can_be_written_texts_are_shown_and_it_is_said_where_they_could_be(asked, capsys, tmp_path):
+    task, session = asked("num_samples=2", f"out={tmp_path}/taken/out")
+    (tmp_path / "taken").touch()
+    with pytest.raises(UserError, match=r"^cannot write to \S+/taken/out: [^\n]*; out=DIR writes elsewhere$"):
+        task(session)
+    shown = capsys.readouterr().out
+    assert shown.startswith("[1] ")
+    assert "[2] " in shown
+
+
+def test_what_is_written_goes_where_it_is_told_to(asked, tmp_path):
+    task, session = asked("num_samples=2", f"out={tmp_path}/out")
+    task(session)
+    assert {file.suffix for file in (tmp_path / "out").iterdir()} == {".txt", ".jsonl"}

@@ -103,7 +103,7 @@ def test_only_the_first_tokens_are_decoded_when_asked(make_space, tokens, mask):
 
 
 def test_an_unknown_rounding_is_refused(make_space):
-    with pytest.raises(ValueError, match="learned, cosine, nearest, not nearset"):
+    with pytest.raises(ValueError, match="nearset is none of learned, cosine, nearest"):
         make_space("nearset")
 
 

@@ -4,6 +4,11 @@ import re
 
 import pytest
 
+from diffusion_text.callbacks.collapse import CollapseMonitor
+from diffusion_text.callbacks.speed import Speed
+from diffusion_text.models.diffusion_lm import DiffusionLM
+from diffusion_text.models.latent_diffusion import LatentDiffusion
+from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.runs import Run
 from diffusion_text.tracking.records import Record, flat
 
@@ -71,6 +76,17 @@ def test_what_a_run_ends_with_has_the_names_of_what_it_logged(finished, route):
     assert shared <= logged
     if route == "embedding":
         assert {name for name in record.final if re.match(r"quality/(real/)?\w+$", name)} <= logged
+
+
+@pytest.mark.parametrize(
+    ("route", "model"), [("latent", LatentDiffusion), ("embedding", DiffusionLM), ("autoencoder", TextAutoencoder)]
+)
+def test_what_a_callback_may_follow_is_what_is_logged(finished, route, model):
+    columns = {column for row in finished(route).history for column in row} - {"step", "epoch"}
+    overall = {re.sub(r"/\d+$", "", column) for column in columns}
+    followed = {*model.LOGGED, *Speed.LOGGED, *(CollapseMonitor.LOGGED if route == "embedding" else ())}
+    assert overall <= followed
+    assert followed <= overall | {"train/bound", "val/bound"}
 
 
 @pytest.mark.parametrize("route", ["latent", "embedding", "autoencoder"])

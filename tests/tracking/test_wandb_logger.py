@@ -81,7 +81,7 @@ def test_a_login_in_netrc_is_a_key(monkeypatch, tmp_path):
 
 
 def test_an_unknown_mode_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"logger\.wandb\.mode must be online, offline or null, not on"):
+    with pytest.raises(ValueError, match=r"^logger\.wandb\.mode=on is none of online, offline, nor null"):
         RunWandbLogger(str(tmp_path), "project", "on")
 
 

@@ -1,0 +1,74 @@
+"""Texts in a column of a table, read by the `datasets` library some rows at a time."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffusion_text.data.reading import opened
+from diffusion_text.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+KINDS = (".jsonl", ".csv", ".parquet")
+ROWS = 1_000  # that are in memory at a time
+SHOWN = 200  # characters of a parser's complaint, or of the names of columns
+
+
+def read_column(file: Path, kind: str, column: str) -> Iterator[str]:
+    """The texts of a column in a file of a kind of KINDS, gzipped or not; rows without a text are left out."""
+    try:
+        with opened(file) as stream:
+            if not stream.read(1):
+                return
+        for table in read_tables(file, kind, column):
+            check_table(table, file, column)
+            yield from filter(None, table[column].to_pylist())
+    except UserError:
+        raise
+    except Warning as error:
+        raise UserError(f"{file} has more fields in a row than columns: quote texts that have commas") from error
+    except Exception as error:  # whatever a parser raises
+        reason = " ".join(str(error).split())[:SHOWN] or type(error).__name__
+        raise UserError(f"cannot read {file} as {kind}: {reason}") from error
+
+
+def read_tables(file: Path, kind: str, column: str) -> Iterator[pyarrow.Table]:
+    """A file's rows. The library takes a path for a pattern and keeps a cache: it gets a plain name in a new folder."""
+    from datasets.io.csv import CsvDatasetReader
+    from datasets.io.json import JsonDatasetReader
+    from datasets.io.parquet import ParquetDatasetReader
+
+    readers = {
+        ".jsonl": JsonDatasetReader,
+        ".csv": partial(CsvDatasetReader, converters={column: str}, keep_default_na=False, index_col=False),
+        ".parquet": ParquetDatasetReader,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        packed = file.suffix.lower() == ".gz"
+        link = Path(folder) / f"rows{kind}{'.gz' if packed else ''}"
+        link.symlink_to(file.absolute())
+        path = f"gzip://rows{kind}::{link}" if packed else str(link)
+        rows = readers[kind](path, cache_dir=folder, streaming=True).read().with_format("arrow").iter(ROWS)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Length of header or names does not match length of data")
+            first = list(islice(rows, 1))
+        yield from chain(first, rows)
+
+
+def check_table(table: pyarrow.Table, file: Path, column: str) -> None:
+    """Refuse rows without the column, or with something else than text in it."""
+    import pyarrow as pa
+
+    if column not in table.column_names:
+        names = ", ".join(table.column_names)[:SHOWN]
+        raise UserError(f"{file} has no column {column!r}, only {names}: choose one with data.column=")
+    kind = table.schema.field(column).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise UserError(f"the column {column!r} of {file} holds {kind}, not text: choose another with data.column=")
