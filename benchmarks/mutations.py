@@ -40,7 +40,8 @@ STRANGE = (
     {"component": "os.mkdir", "path": "VICTIM"}, {"_target_": "os.mkdir", "path": "VICTIM"}, torch.zeros(0),
     torch.full((3,), torch.nan), torch.zeros(1, dtype=torch.float16),
 )  # fmt: skip
-ALL = 0.05  # of the mutations of a value leave it out
+LEFT_OUT = 0.05  # of the values that are damaged
+FINE = ("refused", "as it was", "another")  # weights, where a stranger changed them
 
 
 def main(argv: list[str]) -> None:
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> None:
             for kind, many in (("checkpoints", chosen["checkpoints"]), ("runs", chosen["runs"])):
                 outcomes = read_all(run, kind, many // len(ROUTES), chosen["seed"])
                 print(f"{route}, {kind}: {', '.join(f'{many} {what}' for what, many in sorted(outcomes.items()))}")
-                bad += sum(many for what, many in outcomes.items() if what not in ("refused", "as it was", "another"))
+                bad += sum(many for what, many in outcomes.items() if what not in FINE)
     sys.exit(bool(bad))
 
 
@@ -80,7 +81,7 @@ def read_all(run: Run, kind: str, many: int, seed: int) -> Counter[str]:
         what = damage(copy, chance)
         outcome = outcome_of(partial(read, copy, run))
         outcomes[outcome.partition(":")[0]] += 1
-        if outcome not in ("refused", "as it was", "another"):
+        if outcome not in FINE:
             print(f"  {kind} {number}, {what}: {outcome}")
     return outcomes
 
@@ -143,7 +144,7 @@ def damaged_value(file: Path, chance: random.Random) -> str:
             break
         node = node[key]
     value = chance.choice(STRANGE)
-    if chance.random() < ALL:
+    if chance.random() < LEFT_OUT:
         del node[key]
     else:
         node[key] = value

@@ -132,6 +132,7 @@ def draw(route: Route, chance: random.Random) -> list[str]:
     if chance.random() < 0.5:
         group = chance.choice(CHOICES[route.config])
         choices = [f"{group}={chance.choice(entry.options(group))}"]
+        choices += ["data.size=20000"] if choices[0] in ("data=grammar", "data=markov") else []
     try:
         usual = settings(route.config, (*route.settings, *choices))
     except Exception:  # settings of the route that are none of this option's
@@ -140,13 +141,13 @@ def draw(route: Route, chance: random.Random) -> list[str]:
 
 
 def changed(name: str, value: Any, chance: random.Random) -> str:
-    """An override: in a third of the cases one that is like the usual value, at times without any."""
+    """An override: half of the numbers and truth values are like the usual one; at times there is none."""
     kind = chance.random()
     if kind < 0.02:
         return f"~{name}"
-    if kind < 0.35 and isinstance(value, bool):
+    if kind < 0.5 and isinstance(value, bool):
         return f"{name}={chance.choice(('true', 'false'))}"
-    if kind < 0.35 and isinstance(value, (int, float)):
+    if kind < 0.5 and isinstance(value, (int, float)):
         return f"{name}={chance.choice((value + 1, value * 2, value / 2, -value))}"
     return f"{name}={chance.choice(VALUES)}"
 

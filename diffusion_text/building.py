@@ -51,6 +51,8 @@ def named_class(cfg: DictConfig, name: str) -> Any:
     with refusing(name):
         target, kind = words(cfg[name].get("_target_"), f"{name}._target_"), KINDS[name]
         module, _, called = target.rpartition(".")
+        if not module:
+            raise ValueError(f"{name}._target_={target} is not a class with its module")
         found = getattr(import_module(module), called)
         if not (isinstance(found, type) and issubclass(found, kind)):
             raise ValueError(f"{name}._target_={target} is not a {kind.__name__}")
@@ -62,7 +64,7 @@ def refusing(node: str) -> Iterator[None]:
     """Inside, whatever a wrong value raises becomes a UserError that names the node, unless it names the setting."""
     try:
         yield
-    except (NameError, ImportError, AssertionError):
+    except (NameError, AssertionError):
         raise  # no value is to blame for these
     except Exception as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error

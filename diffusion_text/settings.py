@@ -15,6 +15,7 @@ from diffusion_text.values import number, one_of, or_null, seed_number, whole, w
 
 SECTIONS = ("callbacks", "data", "logger", "objective", "report", "route", "text_space", "trainer")
 REPORT = ("quality", "frontier", "garbled", "trace_steps")
+MOST_DEVICES = 1_024
 LEAST = {"max_steps": -1, "max_epochs": -1, "accumulate_grad_batches": 1, "log_every_n_steps": 1}
 
 
@@ -50,6 +51,8 @@ def lightning_values(trainer: DictConfig) -> dict[str, Any]:
     interval = trainer.val_check_interval
     check = partial(number, above=0) if isinstance(interval, float) else partial(whole, least=1)
     values["val_check_interval"] = check(interval, "trainer.val_check_interval")
+    if isinstance(trainer.devices, (int, float)):
+        values["devices"] = whole(trainer.devices, "trainer.devices", -1, MOST_DEVICES)
     values["gradient_clip_val"] = or_null(number, trainer.gradient_clip_val, "trainer.gradient_clip_val", least=0)
     return values
 

@@ -80,7 +80,7 @@ def check_tensors(value: Any) -> None:
 
 def misfit(stored: dict[str, Tensor], own: dict[str, Tensor]) -> str | None:
     """In which way stored weights are not a model's own in name, kind, shape or finiteness; None where they are."""
-    for name in own.keys() ^ stored.keys():
+    for name in [*(name for name in own if name not in stored), *(name for name in stored if name not in own)]:
         return f"{name} is {'unknown' if name in stored else 'missing'}"
     for name, tensor in stored.items():
         for what, here, there in (

@@ -14,7 +14,7 @@ from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from diffusion_text import values
-from diffusion_text.callbacks.monitoring import check_monitor
+from diffusion_text.callbacks.monitoring import check_followed
 from diffusion_text.errors import StoppedError
 from diffusion_text.models.base import NotFiniteError, ends_step
 from diffusion_text.models.resuming import is_validated
@@ -57,7 +57,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def on_validation_end(self, trainer, pl_module) -> None:
         if self.monitor is not None:
-            check_monitor(self.monitor, "callbacks.best.monitor", trainer.callback_metrics)
+            check_followed(self.monitor, "callbacks.best.monitor", trainer)
         super().on_validation_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch import callbacks
 
 from diffusion_text.commands import nearest
@@ -34,7 +34,7 @@ class EarlyStopping(callbacks.EarlyStopping):
         )
 
     def on_validation_end(self, trainer, pl_module) -> None:
-        check_monitor(self.monitor, "callbacks.early_stopping.monitor", trainer.callback_metrics)
+        check_followed(self.monitor, "callbacks.early_stopping.monitor", trainer)
         super().on_validation_end(trainer, pl_module)
 
 
@@ -44,9 +44,14 @@ def check_writes(model: LightningModule, setting: str) -> None:
         raise UserError(f"{setting} looks at sampled texts and {type(model).__name__} writes none: use {setting}=null")
 
 
-def check_monitor(monitor: str, setting: str, logged: Iterable[str]) -> None:
+def check_followed(monitor: str, setting: str, trainer: Trainer) -> None:
+    """Raise UserError where `setting` names a figure that was not logged up to now."""
+    check_monitor(monitor, setting, trainer.callback_metrics, f"was logged by step {trainer.global_step}")
+
+
+def check_monitor(monitor: str, setting: str, logged: Iterable[str], told: str = "is logged") -> None:
     """Raise UserError where `setting` names a figure that is not among those that are logged."""
     whole_range, _, time_bin = monitor.rpartition("/")
     names = list(logged)
     if monitor not in names and not (time_bin.isdigit() and whole_range in names):
-        raise UserError(f"{setting}={monitor}: no figure of that name is logged{nearest(monitor, names)}")
+        raise UserError(f"{setting}={monitor}: no figure of that name {told}{nearest(monitor, names)}")

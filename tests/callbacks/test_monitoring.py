@@ -33,8 +33,8 @@ def test_what_is_not_is_told_with_the_nearest_that_is(name, near):
     ],
 )
 def test_what_could_be_logged_and_was_not_by_the_first_validation_is_one_line(tmp_path, callback, setting):
-    trainer = SimpleNamespace(callback_metrics={"val/loss": torch.tensor(1.0)})
-    with pytest.raises(UserError, match=rf"^{setting}=quality/rms: no figure of that name is logged$"):
+    trainer = SimpleNamespace(callback_metrics={"val/loss": torch.tensor(1.0)}, global_step=7)
+    with pytest.raises(UserError, match=rf"^{setting}=quality/rms: no figure of that name was logged by step 7$"):
         callback(str(tmp_path)).on_validation_end(trainer, None)
 
 
