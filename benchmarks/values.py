@@ -39,7 +39,7 @@ from diffusion_text.composition import compose_task, compose_training
 from diffusion_text.errors import UserError
 from diffusion_text.recorded import flat_values
 
-LIMIT = 20  # seconds
+LIMIT = 60  # seconds
 MEMORY = 8 * 2**30  # bytes that a set may take
 WORDS = ["apple", "river", "stone", "cloud", "light", "green", "seven", "table", "horse", "paper", "music", "north"]
 VALUES = [

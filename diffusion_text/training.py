@@ -76,12 +76,12 @@ def fit(training: Training) -> float:
     """Train; return how many seconds it took. Raises StoppedError where a signal ended it."""
     trainer, run, model = training.trainer, training.run, training.model
     checkpoint = run.last if is_stored(run.last) else None
+    step = read_tensors(checkpoint)["global_step"] if checkpoint else 0
     if checkpoint:
-        step = read_tensors(checkpoint)["global_step"]
         log.info("Going on from %s, step %d", checkpoint, step)
-        for logger in trainer.loggers:
-            if isinstance(logger, RunCSVLogger) and trainer.is_global_zero:
-                logger.keep(step)
+    for logger in trainer.loggers:
+        if isinstance(logger, RunCSVLogger) and trainer.is_global_zero:
+            logger.keep(step)
     check_room(run.directory, room(model, run))
     started = time.monotonic()
     try:

@@ -25,7 +25,10 @@ class RunCSVLogger(CSVLogger):
 
     def keep(self, step: int) -> None:
         """Drop the rows that come after `step` steps: a run that goes on from there logs them again."""
-        self.experiment.rewrite([row for row in self.experiment.rows() if int(float(row["step"])) < step])
+        rows = self.experiment.rows()
+        kept = [row for row in rows if int(float(row["step"])) < step]
+        if kept != rows:
+            self.experiment.rewrite(kept)
 
 
 class RunWriter(ExperimentWriter):

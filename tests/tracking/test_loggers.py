@@ -39,3 +39,22 @@ def test_a_resumed_run_goes_on_in_the_same_file(run):
 def test_a_resumed_run_that_is_killed_at_once_loses_nothing(run):
     RunCSVLogger(str(run)).log_metrics({"loss": 0.125}, 3)  # and never comes to save()
     assert rows(run)[:2] == EARLIER
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0, 0), (1, 0), (2, 1), (3, 2), (9, 2)])
+def test_what_a_killed_run_logged_after_its_checkpoint_is_dropped(run, step, kept):
+    logger = RunCSVLogger(str(run))
+    logger.keep(step)
+    assert rows(run) == EARLIER[:kept]
+    logger.log_metrics({"loss": 0.5, "cosine": 1.0}, step)
+    logger.save()
+    assert rows(run) == [*EARLIER[:kept], {"step": str(step), "loss": "0.5", "cosine": "1.0"}]
+
+
+def test_half_a_row_is_dropped(run):
+    with (run / "metrics.csv").open("a") as stream:
+        stream.write("0.12")
+    logger = RunCSVLogger(str(run))
+    logger.log_metrics({"loss": 0.125}, 3)
+    logger.save()
+    assert rows(run) == [*EARLIER, {"step": "3", "loss": "0.125"}]
