@@ -23,6 +23,7 @@ from omegaconf import open_dict, read_write
 from rows import ROOT
 
 from diffusion_text.composition import Training, compose_training
+from diffusion_text.models.step_draws import StepDraws
 
 RECIPES = (
     "model=textunet",
@@ -61,7 +62,8 @@ def plain_loop(model, training: Training) -> Iterator[None]:
     loader = training.data.train_dataloader()
     while True:
         for batch in loader:
-            loss = model.trained_on(batch, model.draws(len(batch["mask"])))[2]["loss"].mean()
+            draws = StepDraws(model.seed, 0, model.max_length, len(batch["mask"]))
+            loss = model.trained_on(batch, draws)[2]["loss"].mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), training.trainer.gradient_clip_val)

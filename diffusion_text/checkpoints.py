@@ -131,12 +131,9 @@ def at_most(parameters: int) -> Iterator[None]:
 def as_data(node: Any) -> Any:
     """A configuration with the import path of each component reduced to its name."""
     if isinstance(node, dict):
-        return {
-            "component" if key == "_target_" else key: str(value).rpartition(".")[2]
-            if key == "_target_"
-            else as_data(value)
-            for key, value in node.items()
-        }
+        data = {key: as_data(value) for key, value in node.items() if key != "_target_"}
+        named = {"component": str(node["_target_"]).rpartition(".")[2]} if "_target_" in node else {}
+        return named | data
     return [as_data(item) for item in node] if isinstance(node, list) else node
 
 

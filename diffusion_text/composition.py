@@ -77,6 +77,7 @@ class Training:
     preflight: str
     report: dict[str, int]
     run: Run
+    step: int  # that it goes on from
 
 
 def compose_training(cfg: DictConfig) -> Training:
@@ -89,9 +90,9 @@ def compose_training(cfg: DictConfig) -> Training:
         run = Run(Path(words(cfg.run_dir, "run_dir")))
         own, limits = own_values(cfg), lightning_values(cfg.trainer)
         config = {name: node for name, node in plain(cfg).items() if name not in MACHINERY}
-    began = read_tensors(run.last).get("hyper_parameters", {}) if is_stored(run.last) else None
-    if began is not None:
-        check_renewed(config, began, run)
+    last = read_tensors(run.last) if is_stored(run.last) else {}
+    began = last.get("hyper_parameters", {})
+    check_renewed(config, began, run)
     make: Make = partial(build, cfg)
     sampler = make("sampler")
     recipe = make("text_space")
@@ -104,23 +105,21 @@ def compose_training(cfg: DictConfig) -> Training:
     if is_autoencoder(cfg):
         model = compose_autoencoder(make, recipe, data, optimisation)
     else:
-        kept = run.text_space if began and recipe.kept and run.text_space.is_dir() else None
+        kept = run.text_space if last and recipe.kept and run.text_space.is_dir() else None
         model = compose_diffusion(cfg, make, recipe, data, optimisation, kept)
     texts_per_step = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
-    if began is not None and began.get("texts_per_step") != texts_per_step:
-        raise UserError(
-            f"{run.directory} was trained with {began.get('texts_per_step')} texts a step and would go on with "
-            f"{texts_per_step}: keep processes × data.batch_size × trainer.accumulate_grad_batches as it was"
-        )
+    facts = {"corpus": data.digest, "texts_per_step": texts_per_step}
+    check_texts(facts, began, run)
     limit_steps(trainer, steps_per_epoch(len(data.splits["train"]), texts_per_step), limits)
-    model.save_hyperparameters(config | {"texts_per_step": texts_per_step})
+    model.save_hyperparameters(config | facts)
     if trainer.is_global_zero:
-        if recipe.kept and isinstance(model, TextDiffusion) and not began:
+        if recipe.kept and isinstance(model, TextDiffusion) and not last:
             with replacing_directory(run.text_space) as directory:
                 model.text_space.save(directory)
-        write_record(cfg, run)
+        if last or not run.changes.is_file():
+            write_record(cfg, run)
         write_json(run.environment, environment())
-    return Training(model, data, trainer, sampler, run=run, **own)
+    return Training(model, data, trainer, sampler, run=run, step=last.get("global_step", 0), **own)
 
 
 def compose_diffusion(
@@ -227,14 +226,26 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check_renewed(config: dict[str, Any], began: dict[str, Any], run: Run) -> None:
-    """Refuse settings that are not those that a run began with, unless they are such as can change on the way."""
+    """Refuse settings that are not those that a run `began` with, unless they are such as can change on the way."""
     before = flat_values(OmegaConf.create(began))
     for name, value in flat_values(OmegaConf.create(config)).items():
-        if before.get(name) != value and not name.startswith(RENEWED):
+        if began and before.get(name) != value and not name.startswith(RENEWED):
             raise UserError(
                 f"{run.directory} was trained with {name}={before.get(name)}, which {name}={value} cannot go on from: "
                 "leave it as it was, or choose another hydra.run.dir"
             )
+
+
+def check_texts(facts: dict[str, Any], began: dict[str, Any], run: Run) -> None:
+    """Refuse other texts, or another number of them in a step, than those that a run `began` with."""
+    if began and began.get("corpus") != facts["corpus"]:
+        raise UserError(f"{run.directory} was trained on another corpus: give it that, or choose another hydra.run.dir")
+    before, now = began.get("texts_per_step"), facts["texts_per_step"]
+    if began and before != now:
+        raise UserError(
+            f"{run.directory} was trained with {before} texts a step and would go on with {now}: keep "
+            "processes × data.batch_size × trainer.accumulate_grad_batches as it was"
+        )
 
 
 def is_autoencoder(cfg: DictConfig) -> bool:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 from diffusion_text.commands import fail, nearest
 from diffusion_text.errors import StoppedError, UserError, first_line
-from diffusion_text.storage import disk_trouble
+from diffusion_text.recorded import CONF, literal, read_record, write_record
+from diffusion_text.runs import Run
+from diffusion_text.storage import disk_trouble, is_stored, write_text
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
-CONF = Path(__file__).parent.parent / "conf"
 HYDRAS = ("hydra.", "omegaconf.")
 SEVERAL = re.compile(r"[^\[{].*[,(]")  # options of which a sweep takes each
 TEXTS = ("text",)
@@ -70,14 +71,10 @@ def training_job(cfg: DictConfig) -> Iterator[None]:
     from hydra.types import RunMode
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-    from diffusion_text.recorded import write_record
-    from diffusion_text.runs import Run
-    from diffusion_text.storage import write_text
-
     run, is_first = Run(Path(str(cfg.run_dir))), rank_zero_only.rank == 0  # type: ignore[attr-defined]
     with run.locked() if is_first else nullcontext():
         try:
-            if is_first and not run.changes.is_file():
+            if is_first and not is_stored(run.last):
                 write_record(cfg, run)
             yield
         except StoppedError as stop:
@@ -106,9 +103,6 @@ def prepared(argv: list[str]) -> list[str]:
     resumed = [argument.partition("=")[2] for argument in argv[1:] if argument.startswith("resume=")]
     if not resumed or resumed[-1] in ("", "null"):
         return [argv[0], *given]
-    from diffusion_text.recorded import literal, read_record
-    from diffusion_text.runs import Run
-
     directory = path_of(resumed[-1])
     new = [argument for argument in given if not argument.startswith("resume=")]
     place = f"hydra.run.dir={literal(directory)}"
@@ -118,8 +112,6 @@ def prepared(argv: list[str]) -> list[str]:
 
 def free(argument: str, several: bool) -> str:
     """An argument whose value is free text in the quotes that Hydra wants around it."""
-    from diffusion_text.recorded import literal
-
     name, equals, value = argument.partition("=")
     if not equals or value in ("", "null") or name not in (*TEXTS, *PATHS) or (several and name in PATHS):
         return argument

@@ -30,6 +30,7 @@ MANIFEST = "manifest.json"  # of a sealed directory: size, time and SHA-256 of e
 MARK = b"\ndiffusion_text sha256 "
 SEAL_SIZE = len(MARK) + hashlib.sha256().digest_size
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (*FULL, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 Read = TypeVar("Read")
 
 
@@ -169,25 +170,14 @@ def check_room(directory: Path, size: int) -> None:
 
 def disk_trouble(error: BaseException) -> UserError | None:
     """What a failure of the disk says in one line, whichever library it came through; None for other failures."""
-    codes: tuple[int, ...] = (
-        *FULL,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EIO,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ENAMETOOLONG,
-    )
+    codes: tuple[int, ...] = REFUSED
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in codes:
             return not_written(Path(seen.filename) if seen.filename else Path("a file"), seen)
         if found := re.search(r"\(os error (\d+)\)", str(seen)):  # as Rust's libraries have it
             return not_written(Path("a file"), OSError(int(found[1]), os.strerror(int(found[1]))))
-        seen, codes = (
-            seen.__cause__ or seen.__context__,
-            FULL,
-        )  # an error on the way to it explains all
+        seen, codes = seen.__cause__ or seen.__context__, FULL  # which explains whatever came of it
     return None
 
 

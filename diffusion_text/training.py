@@ -14,7 +14,6 @@ from diffusion_text.errors import UserError, first_line
 from diffusion_text.models.base import Trained
 from diffusion_text.runs import Run
 from diffusion_text.storage import check_room, is_stored, older, write_json
-from diffusion_text.tensors import read_tensors
 from diffusion_text.tracking.loggers import RunCSVLogger
 from diffusion_text.tracking.summary import preflight_table, startup_table
 from diffusion_text.tracking.wandb_logger import finish
@@ -76,12 +75,11 @@ def fit(training: Training) -> float:
     """Train; return how many seconds it took. Raises StoppedError where a signal ended it."""
     trainer, run, model = training.trainer, training.run, training.model
     checkpoint = run.last if is_stored(run.last) else None
-    step = read_tensors(checkpoint)["global_step"] if checkpoint else 0
     if checkpoint:
-        log.info("Going on from %s, step %d", checkpoint, step)
+        log.info("Going on from %s, step %d", checkpoint, training.step)
     for logger in trainer.loggers:
         if isinstance(logger, RunCSVLogger) and trainer.is_global_zero:
-            logger.keep(step)
+            logger.keep(training.step)
     check_room(run.directory, room(model, run))
     started = time.monotonic()
     try:

@@ -490,6 +490,15 @@ def test_what_a_run_did_not_begin_with_is_refused_before_anything_is_written(tra
     assert content(another.directory) == before
 
 
+def test_another_corpus_is_refused_before_anything_is_written(train_here, another, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("".join(f"a quite different text, number {i}\n\n" for i in range(200)), encoding="utf-8")
+    before = content(another.directory)
+    with pytest.raises(UserError, match=r"was trained on another corpus: give it that, or"):
+        train_here(another, f"data.dir={other}")
+    assert content(another.directory) == before
+
+
 def test_smaller_batches_that_make_the_same_steps_go_on_with_the_same_texts(train_here, another):
     train_here(another, "data.batch_size=24", "trainer.accumulate_grad_batches=2", "trainer.max_steps=25")
     assert load(another.last)["global_step"] == 25
@@ -589,23 +598,24 @@ class Kill(Callback):
     on_validation_start = on_validation_batch_end = on_validation_epoch_end = on_validation_end = pass_moment
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_training_stopped_in_a_validation_goes_on_as_if_never_stopped(train_here, tmp_path, run, number):
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 10), (signal.SIGINT, 20)])
+def test_a_training_stopped_in_a_validation_goes_on_as_if_never_stopped(train_here, tmp_path, run, number, step):
     stopped = Run(tmp_path / "stopped")
     with pytest.raises(StoppedError) as ending:
-        train_here(stopped, callback=StopInValidation(number))
+        train_here(stopped, callback=StopInValidation(number, step))
     assert ending.value.exit_code == 128 + number
+    assert not stopped.metrics.exists()
     train_here(stopped)
     assert differences(load(stopped.last), load(run.last)) == []
     assert differences(load(stopped.best), load(run.best)) == []
 
 
 class StopInValidation(Callback):
-    """Sends a signal in the middle of the first validation."""
+    """Sends a signal in the middle of the validation at a step."""
 
-    def __init__(self, number):
-        self.number = number
+    def __init__(self, number, step):
+        self.number, self.step = number, step
 
     def on_validation_batch_end(self, trainer, *args):
-        if trainer.global_step == 10:
+        if trainer.global_step == self.step:
             os.kill(os.getpid(), self.number)

@@ -1,15 +1,11 @@
 """The small version of benchmarks/mutations.py: what is damaged is refused in one line, or is as it was."""
 
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
+from mutations import FINE, read_all
 
 from diffusion_text.runs import Run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from mutations import FINE, read_all
 
 
 @pytest.mark.parametrize("kind", ["checkpoints", "runs"])

@@ -111,8 +111,17 @@ class LastCheckpoint(Checkpoint):
         late = together and trainer.strategy.broadcast(time.monotonic() - self.saved_at > self.seconds)
         if self.whole and (late or is_validated(trainer, step + 1)):
             self.save(trainer)
-        if together and trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
-            raise StoppedError(step, self.received or signal.SIGTERM)
+        if together:
+            self.stop_if_told(trainer)
+
+    def stop_if_told(self, trainer: Trainer) -> None:
+        """End training in all processes where one received a signal."""
+        if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
+            raise StoppedError(trainer.global_step, self.received or signal.SIGTERM)
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        self.whole = False  # it was saved, and averages now stand for the weights
+        self.stop_if_told(trainer)  # else what came in the last validation would stop nothing
 
     def on_validation_start(self, trainer, pl_module) -> None:
         self.whole = False

@@ -87,9 +87,7 @@ class CollapseMonitor(Callback):
         figures |= real | {"quality/rms": rms}
         pl_module.log_dict(figures, logger=False, rank_zero_only=True)  # for callbacks that monitor them
         for logger in trainer.loggers:
-            logger.log_metrics(
-                figures, step - 1
-            )  # as Lightning counts; once: Lightning would repeat them at every step that is logged
+            logger.log_metrics(figures, step - 1)  # once; Lightning would repeat them at every step that is logged
         if step < self.warm_up * trainer.max_steps:
             return
         alarms = collapse_alarms(quality.figures, self.real.figures, quality.most_frequent, rms)

@@ -21,8 +21,8 @@ class TimeSampling(ABC):
     """A distribution over times in [0, 1]."""
 
     @abstractmethod
-    def __call__(self, num_texts: int, device: torch.device | None = None) -> Times:
-        """One time for each text, from torch's global generator."""
+    def __call__(self, num_texts: int, generator: torch.Generator) -> Times:
+        """One time for each text, drawn where the generator is."""
 
     @abstractmethod
     def quantile(self, shares: Float[Tensor, "*shares"]) -> Float[Tensor, "*shares"]:
@@ -37,15 +37,17 @@ class TimeSampling(ABC):
             low, high = (middle, high) if below else (low, middle)
         return high
 
+    learns: bool = False
+
     def observe(self, t: Times, losses: PerText) -> None:  # noqa: B027
-        """Learn what each text's loss at its time was."""
+        """Learn what each text's loss at its time was; for those that do."""
 
 
 class UniformTimes(TimeSampling):
     """Equation (1)."""
 
-    def __call__(self, num_texts, device=None):
-        return torch.rand(num_texts, device=device)
+    def __call__(self, num_texts, generator):
+        return torch.rand(num_texts, generator=generator, device=generator.device)
 
     def quantile(self, shares):
         return shares
@@ -54,9 +56,9 @@ class UniformTimes(TimeSampling):
 class StratifiedTimes(TimeSampling):
     """Equation (2): each batch covers all times evenly, which lowers the loss's variance."""
 
-    def __call__(self, num_texts, device=None):
-        offsets = torch.randperm(num_texts, device=device)
-        return ((offsets + torch.rand(1, device=device)) / num_texts) % 1
+    def __call__(self, num_texts, generator):
+        offsets = torch.randperm(num_texts, generator=generator, device=generator.device)
+        return ((offsets + torch.rand(1, generator=generator, device=generator.device)) / num_texts) % 1
 
     def quantile(self, shares):
         return shares
@@ -68,8 +70,9 @@ class LogitNormalTimes(TimeSampling):
     def __init__(self, mean: float = 1.5, std: float = 0.8):
         self.mean, self.std = number(mean, "time_sampling.mean"), number(std, "time_sampling.std", above=0)
 
-    def __call__(self, num_texts, device=None):
-        return torch.sigmoid(self.mean + self.std * torch.randn(num_texts, device=device))
+    def __call__(self, num_texts, generator):
+        drawn = torch.randn(num_texts, generator=generator, device=generator.device)
+        return torch.sigmoid(self.mean + self.std * drawn)
 
     def quantile(self, shares):
         return torch.sigmoid(self.mean + self.std * torch.special.ndtri(shares))
@@ -83,6 +86,7 @@ class AdaptiveTimes(nn.Module, TimeSampling):
     """
 
     losses: Tensor
+    learns = True
 
     def __init__(self, num_bins: int = 32, decay: float = 0.99, uniform: float = 0.1):
         super().__init__()
@@ -91,8 +95,8 @@ class AdaptiveTimes(nn.Module, TimeSampling):
         self.uniform = number(uniform, "time_sampling.uniform", above=0, most=1)
         self.register_buffer("losses", torch.full((num_bins,), torch.nan))
 
-    def forward(self, num_texts, device=None):
-        return self.quantile(StratifiedTimes()(num_texts, device))
+    def forward(self, num_texts, generator):
+        return self.quantile(StratifiedTimes()(num_texts, generator))
 
     def quantile(self, shares):
         cumulative = F.pad(self.density().cumsum(0), (1, 0)).to(shares)

@@ -29,6 +29,7 @@ from diffusion_text.diagnostics.preflight import (
 from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.metrics.reconstruction import token_accuracy
+from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.shapes import Latents, Mask
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) ->
     half, last = (torch.full((len(x_0),), t, device=x_0.device) for t in (0.5, 1.0))
     noisy = model.noised(x_0, torch.randn_like(x_0), half, mask)
     output = model.output(noisy.x_t, half, mask)
-    model.trained_on(batch, model.draws(len(batch["mask"])))[2]["loss"].mean().backward()
+    draws = StepDraws(model.seed, 0, model.max_length, len(token_mask))
+    model.trained_on(batch, draws)[2]["loss"].mean().backward()
     few = {name: value[:SEEN] for name, value in batch.items()}
     of_rows = not (space.encodes_ahead or isinstance(model.prediction, LogitsPrediction))
     gradients = {n: parameter.grad for n, parameter in model.named_parameters() if parameter.requires_grad}

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.shapes import Latents, Times
 
@@ -24,36 +25,23 @@ class StepDraws:
         self.texts, self.first, self.of = texts, first, of or texts
 
     def times(self, sampling: TimeSampling, device: torch.device) -> Times:
-        """The texts' times. Afterwards torch's global generator is where seed, step and place say, for dropout."""
-        seed_global(device, self._seed(0))
-        times = sampling(self.of, device)[self.first : self.first + self.texts]
-        seed_global(device, self._seed(1, self.first))
-        return times
+        """The texts' times."""
+        return sampling(self.of, self._generator(device, 0))[self.first : self.first + self.texts]
 
     def noise(self, like: Latents, stream: int = 0) -> Latents:
         """Standard normal noise of these texts; each `stream` has its own."""
-        last = self.first + self.texts
-        blocks = []
-        for block in range(self.first // BLOCK, -(-last // BLOCK)):
-            generator = torch.Generator(like.device).manual_seed(self._seed(2, block, stream))
-            shape = (BLOCK, self.longest, like.shape[-1])
-            blocks.append(torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device))
+        first, last = self.first // BLOCK, -(-(self.first + self.texts) // BLOCK)
+        empty = like.new_empty(BLOCK, self.longest, like.shape[-1])
+        blocks = [draw_like(empty, self._generator(like.device, 1, stream, block)) for block in range(first, last)]
         start = self.first % BLOCK
         return torch.cat(blocks)[start : start + self.texts, : like.shape[1]]
 
     def chosen(self, share: float, device: torch.device) -> Tensor:
         """The numbers of the texts that are among a `share` of all, spread evenly over them."""
-        offset = np.random.default_rng(self._seed(3)).random()
+        offset = torch.rand((), generator=self._generator(torch.device("cpu"), 2)).item()
         passed = np.floor(np.arange(self.first, self.first + self.texts + 1) * share + offset)
         return torch.from_numpy(np.flatnonzero(np.diff(passed))).to(device)
 
-    def _seed(self, *what: int) -> int:
-        return int(np.random.SeedSequence([self.seed, self.step, *what]).generate_state(1)[0])
-
-
-def seed_global(device: torch.device, seed: int) -> None:
-    """Seed torch's generator of a device; torch.manual_seed asks every kind of device, in half a millisecond."""
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)
+    def _generator(self, device: torch.device, *what: int) -> torch.Generator:
+        seed = np.random.SeedSequence([self.seed, self.step, *what]).generate_state(1)[0]
+        return torch.Generator(device).manual_seed(int(seed))

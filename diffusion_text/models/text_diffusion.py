@@ -177,23 +177,20 @@ class TextDiffusion(Writer):
         x_0, mask = self.encode_batch(batch, draws)
         t = draws.times(self.time_sampling, x_0.device)
         noisy = self.noised(x_0, draws.noise(x_0), t, mask)
-        chosen = draws.chosen(self.self_conditioning, x_0.device)
-        output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy, chosen))
+        output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy, draws))
         return noisy, output, self.losses(batch, noisy, output)
 
-    def draws(self, texts: int, step: int = 0, batch: int = 0) -> StepDraws:
-        """What is drawn for the texts of a batch of a step; they share it with its other batches and processes."""
-        trainer = self.trainer if self._trainer else None
-        batches, ranks, rank = (
-            (trainer.accumulate_grad_batches, trainer.world_size, self.global_rank) if trainer else (1, 1, 0)
-        )
-        first = (batch % batches * ranks + rank) * texts
-        return StepDraws(self.seed, step, len(self.length_counts) - 1, texts, first, batches * ranks * texts)
+    def step_draws(self, texts: int, batch_idx: int) -> StepDraws:
+        """What is drawn for a batch of the step that is being made; it shares that with other batches and processes."""
+        batches, ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
+        first = (batch_idx % batches * ranks + self.global_rank) * texts
+        return StepDraws(self.seed, self.global_step, self.max_length, texts, first, batches * ranks * texts)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        noisy, output, losses = self.trained_on(batch, self.draws(len(batch["mask"]), self.global_step, batch_idx))
-        t, seen = self.all_gather((noisy.t, losses["loss"].detach()))
-        self.time_sampling.observe(t.flatten(), seen.flatten())
+        noisy, output, losses = self.trained_on(batch, self.step_draws(len(batch["mask"]), batch_idx))
+        if self.time_sampling.learns:
+            t, seen = self.all_gather((noisy.t, losses["loss"].detach()))
+            self.time_sampling.observe(t.flatten(), seen.flatten())
         if self.is_logged:
             for name, value in losses.items():
                 shown, many = name == "loss", len(noisy.x_0)
@@ -202,10 +199,11 @@ class TextDiffusion(Writer):
         return losses["loss"].mean()
 
     @torch.no_grad()
-    def earlier_estimates(self, noisy: Noisy, chosen: Tensor) -> Latents | None:
-        """What the network reads beside x_t: its own estimate for the chosen texts, zeros for the others."""
+    def earlier_estimates(self, noisy: Noisy, draws: StepDraws) -> Latents | None:
+        """What the network reads beside x_t: its own estimate for a share of the texts, zeros for the others."""
         if not self.self_conditioning:
             return None
+        chosen = draws.chosen(self.self_conditioning, noisy.x_t.device)
         estimates = torch.zeros_like(noisy.x_t)
         if len(chosen):
             seen = self.predict_x0(noisy.x_t[chosen], noisy.t[chosen], noisy.mask[chosen])

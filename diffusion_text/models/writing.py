@@ -46,6 +46,11 @@ class Writer(Trained):
         super().__init__(**optimisation)
         self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
 
+    @property
+    def max_length(self) -> int:
+        """The most positions that a text of the training split has."""
+        return len(self.length_counts) - 1
+
     @abstractmethod
     def write(
         self,

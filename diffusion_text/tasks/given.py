@@ -52,7 +52,7 @@ def ids_of(session: Session, parts: list[str | int]) -> list[int]:
 
 def room(session: Session) -> int:
     """The most tokens that a text may have, without those that the corpus puts around it."""
-    longest = session.length or len(session.model.length_counts) - 1
+    longest = session.length or session.model.max_length
     return longest - len(session.corpus.wrap([], session.model.text_space.tokenizer))
 
 

@@ -53,7 +53,7 @@ class Session:
         self.temperature = number(self.temperature, "temperature", least=0)
         self.batch_size = whole(self.batch_size, "batch_size", 1)
         if self.length is not None:
-            self.length = whole(self.length, "length", 1, len(self.model.length_counts) - 1)
+            self.length = whole(self.length, "length", 1, self.model.max_length)
 
     def texts(self, split: str = "validation") -> tuple[Tokens, Mask]:
         """The user's text, or the first `num_samples` of a split, as tokens and mask."""

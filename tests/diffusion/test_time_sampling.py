@@ -9,6 +9,10 @@ from torch.testing import assert_close
 from diffusion_text.diffusion.time_sampling import AdaptiveTimes, LogitNormalTimes, StratifiedTimes, UniformTimes
 
 
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
 def adapted(loss, num_bins=32, uniform=0.1):
     """Times for a loss that is a known function of t."""
     sampling = AdaptiveTimes(num_bins, uniform=uniform)
@@ -27,7 +31,7 @@ each_sampling = pytest.mark.parametrize(
 @each_sampling
 @pytest.mark.parametrize("num_texts", [1, 7, 10_000])
 def test_one_time_a_text_between_data_and_noise(sampling, num_texts):
-    t = sampling(num_texts)
+    t = sampling(num_texts, seeded())
     assert t.shape == (num_texts,)
     assert t.dtype == torch.float32
     assert t.min() >= 0
@@ -38,8 +42,7 @@ def test_one_time_a_text_between_data_and_noise(sampling, num_texts):
 @each_sampling
 def test_a_seed_fixes_the_times(sampling):
     def draw(seed):
-        torch.manual_seed(seed)
-        return sampling(16)
+        return sampling(16, seeded(seed))
 
     assert_close(draw(1), draw(1), rtol=0, atol=0)
     assert not draw(1).equal(draw(2))
@@ -47,22 +50,21 @@ def test_a_seed_fixes_the_times(sampling):
 
 @each_sampling
 def test_a_quantile_is_the_time_below_which_that_share_is_drawn(sampling):
-    t, shares = sampling(20_000), torch.tensor([0.0, 0.01, 0.2, 0.5, 0.9, 1.0], dtype=torch.float64)
+    t, shares = sampling(20_000, seeded()), torch.tensor([0.0, 0.01, 0.2, 0.5, 0.9, 1.0], dtype=torch.float64)
     below = (t <= sampling.quantile(shares).unsqueeze(1)).double().mean(1)
     assert_close(below, shares, rtol=0, atol=2 / 20_000**0.5)  # four standard errors
 
 
 @given(num_texts=st.integers(1, 600), seed=st.integers(0, 2**32 - 1))
 def test_stratified_covers_every_stratum_once(num_texts, seed):
-    torch.manual_seed(seed)
-    t = StratifiedTimes()(num_texts).double().sort().values
+    t = StratifiedTimes()(num_texts, seeded(seed)).double().sort().values
     assert (t * num_texts).floor().tolist() == list(range(num_texts))
     assert_close(t.diff(), torch.full((num_texts - 1,), 1 / num_texts, dtype=torch.float64), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("sampling", [UniformTimes(), StratifiedTimes()])
 def test_each_place_in_the_batch_sees_all_times_evenly(sampling):
-    t = torch.stack([sampling(4) for _ in range(4000)]).double()
+    t = torch.stack([sampling(4, seeded(seed)) for seed in range(4000)]).double()
     # Mean 1/2, standard deviation √(1/12); bounds of four standard errors.
     assert_close(t.mean(0), torch.full((4,), 0.5, dtype=torch.float64), rtol=0, atol=4 * 12**-0.5 / 4000**0.5)
     assert_close(t.std(0), torch.full((4,), 12**-0.5, dtype=torch.float64), rtol=0, atol=0.01)
@@ -70,7 +72,7 @@ def test_each_place_in_the_batch_sees_all_times_evenly(sampling):
 
 def test_stratified_means_vary_less_than_uniform_ones():
     spread = {
-        name: torch.stack([sampling(32).mean() for _ in range(200)]).std()
+        name: torch.stack([sampling(32, seeded(seed)).mean() for seed in range(200)]).std()
         for name, sampling in {"stratified": StratifiedTimes(), "uniform": UniformTimes()}.items()
     }
     assert spread["stratified"] < 0.3 * spread["uniform"]
@@ -79,14 +81,14 @@ def test_stratified_means_vary_less_than_uniform_ones():
 @pytest.mark.parametrize(("mean", "std"), [(1.5, 0.8), (0.0, 1.0), (-2.0, 0.3)])
 def test_logit_of_logit_normal_is_normal(mean, std):
     count = 100_000
-    logits = torch.logit(LogitNormalTimes(mean, std)(count).double())
+    logits = torch.logit(LogitNormalTimes(mean, std)(count, seeded()).double())
     assert logits.mean().item() == pytest.approx(mean, abs=4 * std / count**0.5)
     assert logits.std().item() == pytest.approx(std, abs=4 * std / (2 * count) ** 0.5)
     assert ((logits - mean).abs() < std).double().mean().item() == pytest.approx(0.6827, abs=0.006)
 
 
 def test_logit_normal_prefers_noise_by_default():
-    assert LogitNormalTimes()(10_000).median().item() == pytest.approx(0.8176, abs=0.006)  # sigmoid(1.5)
+    assert LogitNormalTimes()(10_000, seeded()).median().item() == pytest.approx(0.8176, abs=0.006)  # sigmoid(1.5)
 
 
 @pytest.mark.parametrize("std", [0.0, -1.0])
@@ -115,7 +117,7 @@ def test_times_are_drawn_where_the_loss_changes(loss, slope):
 
 def test_the_draws_have_the_density():
     sampling = adapted(torch.square)
-    counts = torch.histc(sampling(10_000), len(sampling.losses), 0, 1)
+    counts = torch.histc(sampling(10_000, seeded()), len(sampling.losses), 0, 1)
     assert_close(counts, 10_000 * sampling.density(), rtol=0, atol=1.01)  # stratified: each bin's to within one
 
 

@@ -3,13 +3,11 @@ by its own sign and no other, and a repair has none: what benchmarks/failures.py
 """
 
 import csv
-import importlib.util
 import io
 import json
 import re
-import sys
-from pathlib import Path
 
+import failures as benchmark
 import pytest
 
 from diffusion_text.composition import compose_task, compose_training
@@ -18,20 +16,7 @@ from diffusion_text.tracking.comparison import Comparison
 from diffusion_text.tracking.records import Record
 from diffusion_text.training import train
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 BRIEF = ["trainer=cpu", "report.quality=0", "report.frontier=0", "report.garbled=0", "report.trace_steps=0"]
-
-
-def load_benchmark():
-    sys.path.insert(0, str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("failures_benchmark", BENCHMARKS / "failures.py")
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    sys.path.remove(str(BENCHMARKS))
-    return benchmark
-
-
-benchmark = load_benchmark()
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,6 @@ def alone(monkeypatch):
     monkeypatch.setattr(DiffusionLM, "is_logged", True)
     trainer = SimpleNamespace(max_steps=200, accumulate_grad_batches=1, world_size=1)
     monkeypatch.setattr(DiffusionLM, "trainer", trainer)
-    monkeypatch.setattr(DiffusionLM, "_trainer", trainer, raising=False)
     monkeypatch.setattr(DiffusionLM, "global_rank", 0)
     monkeypatch.setattr(DiffusionLM, "all_gather", lambda self, values: values)
 

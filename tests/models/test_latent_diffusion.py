@@ -37,8 +37,6 @@ def alone(monkeypatch):
     monkeypatch.setattr(LatentDiffusion, "is_logged", True)
     trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1)
     monkeypatch.setattr(LatentDiffusion, "trainer", trainer)
-    monkeypatch.setattr(LatentDiffusion, "_trainer", trainer, raising=False)
-    monkeypatch.setattr(LatentDiffusion, "all_gather", lambda self, values: values)
     return lambda step: monkeypatch.setattr(LatentDiffusion, "global_step", step, raising=False)
 
 
@@ -183,19 +181,18 @@ def test_batches_and_processes_that_share_a_step_draw_what_one_would(
     make_model, batch, alone, batches, ranks, monkeypatch
 ):
     model = make_model(self_conditioning=0.5, denoiser=Silent(self_conditioning=True))
-    model._trainer = model.trainer
     alone(3)
     batch = {name: torch.cat([tensor] * 4) for name, tensor in batch.items()}
     texts = len(batch["mask"])
     size = texts // (batches * ranks)
-    whole = model.trained_on(batch, model.draws(texts, 3))[0]
+    whole = model.trained_on(batch, model.step_draws(texts, 0))[0]
     monkeypatch.setattr(model.trainer, "accumulate_grad_batches", batches)
     monkeypatch.setattr(model.trainer, "world_size", ranks)
     for place in range(batches * ranks):
         monkeypatch.setattr(LatentDiffusion, "global_rank", place % ranks)
         where = slice(place * size, (place + 1) * size)
         part = {name: tensor[where] for name, tensor in batch.items()}
-        noisy = model.trained_on(part, model.draws(size, 3, place // ranks))[0]
+        noisy = model.trained_on(part, model.step_draws(size, place // ranks))[0]
         for name in ("t", "x_0", "noise", "x_t"):
             assert torch.equal(getattr(noisy, name), getattr(whole, name)[where]), name
 
