@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from diffusion_text.checkpoints import PARTS
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.diffusion.losses import Loss, Weighting
@@ -43,7 +44,8 @@ def build(cfg: DictConfig, name: str, **arguments: Any) -> Any:
     with refusing(name):
         made = instantiate(OmegaConf.select(cfg, name), **arguments)
         kind = KINDS.get(name.partition(".")[0])
-        return made if kind is None else instance(made, name, kind)
+        left_out = made is None and name in PARTS
+        return made if kind is None or left_out else instance(made, name, kind)
 
 
 def named_class(cfg: DictConfig, name: str) -> Any:

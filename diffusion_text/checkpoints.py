@@ -28,14 +28,14 @@ from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError, first_line
 from diffusion_text.models.space_recipes import SpaceRecipe
 from diffusion_text.models.text_autoencoder import TextAutoencoder
-from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.tokenizers import TokenizerRecipe
+from diffusion_text.models.writing import Writer
 from diffusion_text.runs import Run
 from diffusion_text.storage import check_directory
 from diffusion_text.tensors import misfit, read_tensors
 
 CONTRACTS = (
-    TextDataModule, SpaceRecipe, TokenizerRecipe, TextDiffusion, Denoiser, NoiseSchedule, Prediction, Loss, Weighting,
+    TextDataModule, SpaceRecipe, TokenizerRecipe, Writer, Denoiser, NoiseSchedule, Prediction, Loss, Weighting,
     TimeSampling, Sampler,
 )  # fmt: skip
 PARTS = ("schedule", "prediction", "loss", "weighting", "time_sampling")
@@ -53,6 +53,11 @@ def make_denoiser(make: Make, dim: int, self_conditioning: float) -> Denoiser:
     return make("model", dim=dim, self_conditioning=self_conditioning > 0)
 
 
+def given(parts: dict[str, Any]) -> dict[str, Any]:
+    """Those that are not None: a model of tokens has none of them."""
+    return {name: part for name, part in parts.items() if part is not None}
+
+
 def load(checkpoint: Path) -> tuple[Config, dict[str, torch.Tensor], int]:
     """A checkpoint's configuration, averaged weights and step."""
     stored = read_tensors(checkpoint)
@@ -67,7 +72,7 @@ def load(checkpoint: Path) -> tuple[Config, dict[str, torch.Tensor], int]:
     return config, weights, step
 
 
-def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) -> TextDiffusion:
+def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) -> Writer:
     """The model of a checkpoint, with its averaged weights."""
     run = Run.of_checkpoint(checkpoint)
     make = partial(assemble, config)
@@ -77,8 +82,8 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
             f"python train.py text_space=bart_base text_space.pretrained={run.text_space}"
         )
     try:
-        self_conditioning, longest = config["route"]["self_conditioning"], len(weights["length_counts"]) - 1
-    except (KeyError, TypeError) as error:
+        self_conditioning, longest = config["route"].get("self_conditioning", 0.0), len(weights["length_counts"]) - 1
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{checkpoint} holds an incomplete configuration: {first_line(error)}") from error
     recipe: SpaceRecipe = make("text_space")
     if recipe.kept and not run.text_space.is_dir():
@@ -88,7 +93,7 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
         check_directory(run.text_space)
     space = recipe.load(run.text_space)
     denoiser = make_denoiser(make, space.dim, self_conditioning)
-    parts = {name: make(name) for name in PARTS}
+    parts = given({name: make(name) for name in PARTS})
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts)
     if difference := misfit(weights, model.state_dict()):
         raise UserError(
@@ -140,6 +145,8 @@ def as_data(node: Any) -> Any:
 def assemble(config: Config, node: str, **arguments: Any) -> Any:
     """The component that a node names, built from its arguments and some more; one clear line if it cannot be."""
     try:
+        if node in PARTS and config[node] is None:
+            return None
         described = config[node].items()
         plain = {name: assemble(config[node], name) if is_component(value) else value for name, value in described}
         component = components()[plain.pop("component")]

@@ -21,17 +21,19 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_text.building import build, named_class, refusing
 from diffusion_text.callbacks.checkpoints import SealedCheckpointIO
 from diffusion_text.callbacks.monitoring import check_monitor
-from diffusion_text.checkpoints import PARTS, Make, as_data, assemble, load, make_denoiser, restore
+from diffusion_text.checkpoints import PARTS, Make, as_data, assemble, given, load, make_denoiser, restore
 from diffusion_text.data.base import Encoder, TextDataModule
 from diffusion_text.data.sampling import steps_per_epoch
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.environment import environment
 from diffusion_text.errors import UserError
+from diffusion_text.models.base import Trained
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.optimisation import tried
 from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
-from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.token_models import TokenModel
+from diffusion_text.models.writing import Writer
 from diffusion_text.recorded import flat_values, write_record
 from diffusion_text.runs import Run, find_checkpoint
 from diffusion_text.settings import check_machine, check_sections, lightning_values, own_values
@@ -68,7 +70,7 @@ RENEWED = (
 class Training:
     """Everything that a training needs, built."""
 
-    model: TextDiffusion | TextAutoencoder
+    model: Writer | TextAutoencoder
     data: TextDataModule
     trainer: Trainer
     sampler: Sampler
@@ -95,13 +97,14 @@ def compose_training(cfg: DictConfig) -> Training:
     check_renewed(config, began, run)
     make: Make = partial(build, cfg)
     sampler = make("sampler")
+    check_sampler(named_class(cfg, "route"), sampler)
     recipe = make("text_space")
     data = make("data", cache_dir=cfg.cache_dir or default_cache())
     check_length(data, recipe)
     optimisation = make_optimisation(make) | {"seed": own["seed"]}
     seed_everything(own["seed"], workers=True, verbose=False)
     trainer = build_trainer(cfg, limits)
-    model: TextDiffusion | TextAutoencoder
+    model: Writer | TextAutoencoder
     if is_autoencoder(cfg):
         model = compose_autoencoder(make, recipe, data, optimisation)
     else:
@@ -113,7 +116,7 @@ def compose_training(cfg: DictConfig) -> Training:
     limit_steps(trainer, steps_per_epoch(len(data.splits["train"]), texts_per_step), limits)
     model.save_hyperparameters(config | facts)
     if trainer.is_global_zero:
-        if recipe.kept and isinstance(model, TextDiffusion) and not last:
+        if recipe.kept and isinstance(model, Writer) and not last:
             with replacing_directory(run.text_space) as directory:
                 model.text_space.save(directory)
         if last or not run.changes.is_file():
@@ -129,8 +132,8 @@ def compose_diffusion(
     data: TextDataModule,
     optimisation: dict[str, Any],
     kept: Path | None = None,
-) -> TextDiffusion:
-    """A diffusion model over `data`, which is tokenised here, and encoded where nothing of that is trained; in the
+) -> Writer:
+    """A model that writes, over `data`, which is tokenised here, and encoded where nothing of that is trained; in the
     text space that lies in `kept`, if the run has one already.
     """
     parts = {name: make(name) for name in PARTS}
@@ -139,7 +142,7 @@ def compose_diffusion(
     space = recipe.load(kept) if kept else recipe.build(data)
     data.prepare(space.tokenizer, cast(Encoder, space) if space.encodes_ahead else None)
     longest = len(data.statistics["length_counts"]) - 1
-    model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts, **optimisation)
+    model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **given(parts), **optimisation)
     model.set_statistics(**data.statistics)
     return model
 
@@ -167,10 +170,12 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
     if "component" in changes:
         kept = {key: value for key, value in kept.items() if key in cfg.sampler}
     cache_dir = cfg.cache_dir or default_cache()
+    sampler = assemble({"sampler": kept | changes}, "sampler")
+    check_sampler(type(model), sampler)
     with refusing(""):
         session = Session(
             model=model,
-            sampler=assemble({"sampler": kept | changes}, "sampler"),
+            sampler=sampler,
             run=Run.of_checkpoint(checkpoint),
             step=step,
             seed=cfg.seed,
@@ -253,13 +258,19 @@ def is_autoencoder(cfg: DictConfig) -> bool:
     return named_class(cfg, "route") is TextAutoencoder
 
 
+def check_sampler(model: type[Trained], sampler: Sampler) -> None:
+    """Refuse a sampler that is of another kind of model."""
+    if issubclass(model, Writer) and not isinstance(sampler, model.takes):
+        raise UserError(f"{model.__name__} is not sampled by {type(sampler).__name__}: leave out sampler=")
+
+
 def check_route(cfg: DictConfig) -> None:
     """Refuse a text space that the route cannot use, and a tokenizer that nothing asks for."""
     space = named_class(cfg, "text_space")
     if is_autoencoder(cfg) and not issubclass(space, TrainedSpace):
         raise UserError("model=text_autoencoder trains text_space=bart_mini or text_space=bart_vae: choose one of them")
     learned = issubclass(space, LearnedSpace)
-    if learned != issubclass(named_class(cfg, "route"), DiffusionLM):
+    if learned != issubclass(named_class(cfg, "route"), (DiffusionLM, TokenModel)):
         raise UserError("text_space=embedding and route=diffusion_lm go together: model=diffusion_lm chooses both")
     if learned and cfg.get("tokenizer") is None:
         raise UserError("text_space=embedding needs tokens: choose tokenizer=bpe, characters or pretrained")

@@ -12,6 +12,7 @@ from diffusion_text.figures import typed
 from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.writing import Writer
 from diffusion_text.progress import progress_bar
 from diffusion_text.storage import is_stored, write_json
 from diffusion_text.tasks.frontier import Frontier, sentences
@@ -30,9 +31,11 @@ from diffusion_text.tracking.summary import (
     autoencoder_figures,
     diffusion_figures,
     print_autoencoder,
-    print_diffusion,
+    print_figures,
+    print_words,
     quality_verdict,
     sampling_verdict,
+    token_figures,
 )
 
 if TYPE_CHECKING:
@@ -51,10 +54,12 @@ def conclude(training: Training, seconds: float) -> None:
         "seconds": round(seconds, 1),
         "parameters": model.count_parameters(),
     }
-    if isinstance(model, TextDiffusion):
-        figures, texts = conclude_diffusion(training, model, logged, best["global_step"])
-        print_diffusion(model, figures, texts)
-        save_noise_prediction(run.plot, figures)
+    if isinstance(model, Writer):
+        figures, texts = conclude_writer(training, model, logged, best["global_step"])
+        print_figures(model, figures)
+        print_words(figures, texts)
+        if isinstance(model, TextDiffusion):
+            save_noise_prediction(run.plot, figures)
     else:
         figures = conclude_autoencoder(training, model, logged)
     declared = model.FIGURES | TextQuality.FIGURES | SampleQuality.FIGURES | Frontier.FIGURES | Garble.FIGURES
@@ -82,7 +87,7 @@ def ruler(training: Training) -> dict[str, str]:
         "schedule": chosen.get("schedule", "none"),
         "sampler": chosen.get("sampler", "none"),
     }
-    return facts | ({"text space": model.text_space.ruler} if isinstance(model, TextDiffusion) else {})
+    return facts | ({"text space": model.text_space.ruler} if isinstance(model, Writer) else {})
 
 
 def called(node: dict[str, Any]) -> str:
@@ -91,15 +96,15 @@ def called(node: dict[str, Any]) -> str:
     return f"{node.get('component')}({arguments})"
 
 
-def conclude_diffusion(
-    training: Training, model: TextDiffusion, logged: dict[str, Any], step: int
+def conclude_writer(
+    training: Training, model: Writer, logged: dict[str, Any], step: int
 ) -> tuple[dict[str, Any], list[str]]:
     """The final figures, and texts."""
     run = training.run
     session = Session(
         model, training.sampler, run, step, training.seed, training.num_samples, data=lambda: training.data
     )
-    figures = diffusion_figures(model, logged)
+    figures = diffusion_figures(model, logged) if isinstance(model, TextDiffusion) else token_figures(model, logged)
     if alarms := Record(run).alarms:
         figures["alarms"] = alarms
     texts = []
@@ -107,8 +112,9 @@ def conclude_diffusion(
         samples = session.sample()
         texts = session.read(samples)
         keep(session, texts)
-        sizes = {"rms": samples.rms, "peak_rms": samples.peak_rms}
-        figures["samples"] = sizes | {"verdict": sampling_verdict(**sizes)}
+        if isinstance(model, TextDiffusion):
+            sizes = {"rms": samples.rms, "peak_rms": samples.peak_rms}
+            figures["samples"] = sizes | {"verdict": sampling_verdict(**sizes)}
     return figures | look_closely(session, **training.report), texts
 
 
@@ -131,12 +137,13 @@ def look_closely(session: Session, quality: int, frontier: int, garbled: int, tr
         figures["sample_quality_verdict"] = sentences(measured)[0]
         if found := measured.qualities[session.sampler.nfe]:
             figures |= {"sample_quality": found[1].value, "sample_quality_error": found[1].standard_error}
-    if garbled:
+    has_noise = isinstance(session.model, TextDiffusion)
+    if garbled and has_noise:
         garble, some = Garble(), replace(session, num_samples=garbled)
         restored = garble.measure(some)
         garble.write(some, restored)
         figures["garbled"] = restored.scores
-    if trace_steps:
+    if trace_steps and has_noise:
         trace = Trace(trace_steps)
         trace.write(session, trace.measure(session))
     return figures

@@ -14,6 +14,7 @@ from diffusion_text.callbacks.ema import EMA
 from diffusion_text.callbacks.monitoring import check_writes
 from diffusion_text.diagnostics.collapse import Alarm, collapse_alarms
 from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.errors import UserError
 from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.base import ends_step
 from diffusion_text.models.quality import Judge, Quality
@@ -60,6 +61,8 @@ class CollapseMonitor(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         check_writes(pl_module, "callbacks.collapse")
+        if not isinstance(pl_module, TextDiffusion):
+            raise UserError(f"callbacks.collapse watches x_0 and {type(pl_module).__name__} has none: leave it out")
 
     def on_fit_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import WandbLogger
 from diffusion_text import sampled_texts
 from diffusion_text.callbacks.monitoring import check_writes
 from diffusion_text.diffusion.samplers import Sampler
-from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.writing import Writer
 from diffusion_text.runs import Run
 from diffusion_text.values import instance, seed_number, whole, words
 
@@ -30,11 +30,11 @@ class SampleTexts(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         check_writes(pl_module, "callbacks.samples")
 
-    def on_train_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, pl_module: Writer) -> None:  # type: ignore[override]
         if trainer.is_global_zero:
             sampled_texts.keep(self.file, trainer.global_step)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Writer) -> None:  # type: ignore[override]
         if trainer.sanity_checking or not trainer.is_global_zero or not self.num_samples:
             return
         texts = pl_module.text_space.to_text(pl_module.generate(self.sampler, self.num_samples, self.seed))

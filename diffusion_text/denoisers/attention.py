@@ -1,35 +1,100 @@
-"""Attention over the real positions, and four ways to tell it where each position is."""
+"""Attention over the real positions, and four ways to tell it where each position is.
+
+(1) A head whose queries start at R(o·θ)·b and whose keys start at b, whatever the text says, looks at position i + o
+    from position i: their product is b·R((j − i − o)·θ)·b, greatest at j = i + o. b is the same in each of the fastest
+    pairs of channels, 0 in the others. R turns as rotary positions do (Su et al. 2021, eq. 15).
+"""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diffusion_text.denoisers.base import sinusoidal
-from diffusion_text.shapes import Mask
 from diffusion_text.values import LONGEST, one_of, whole
 
 Hidden = Float[Tensor, "batch length width"]
+Seen = Bool[Tensor, "batch seen"]  # the positions of h, after those of a cache
 Rotation = Float[Tensor, "length half"]
 PerHead = Float[Tensor, "batch heads length channels"]
+AllPerHead = Float[Tensor, "batch heads seen channels"]
+
+
+FASTEST = 7 / 16  # of the pairs of channels: those that tell neighbours apart
+PEAK = 11.1  # score of the offset that a head starts at; at zero input it gets 0.57 of the weight among 64 positions
+
+
+class Cache:
+    """Keys and values of the positions that a causal layer has seen."""
+
+    def __init__(self) -> None:
+        self.seen: tuple[AllPerHead, AllPerHead] | None = None
+
+    def longer(self, key: PerHead, value: PerHead) -> tuple[AllPerHead, AllPerHead]:
+        """Keys and values of all positions up to and with these."""
+        if self.seen is not None:
+            key, value = (torch.cat([old, new], 2) for old, new in zip(self.seen, (key, value), strict=True))
+        self.seen = key, value
+        return key, value
+
+    def __len__(self) -> int:
+        return 0 if self.seen is None else self.seen[0].shape[2]
 
 
 class Attention(nn.Module):
-    """Every position looks at every real one; `dropout` acts on the attention weights."""
+    """Every position looks at every real one, or at no later one if `causal`; `dropout` acts on the attention weights.
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0):
+    The first heads start out looking at the offsets of `local_heads`, as (1) has it. `qk_norm` keeps queries and keys
+    at unit RMS, with a learned scale a channel (Henry et al. 2020).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float = 0.0,
+        local_heads: Sequence[int] = (),
+        qk_norm: bool = False,
+        causal: bool = False,
+    ):
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.causal = heads, dropout, causal
         self.query_key_value, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.norms = nn.ModuleList(nn.RMSNorm(width // heads) for _ in range(2)) if qk_norm else None
+        if local_heads:
+            self.look_at(local_heads)
 
-    def forward(self, h: Hidden, mask: Mask, rotation: Rotation | None) -> Hidden:
+    @torch.no_grad()
+    def look_at(self, offsets: Sequence[int]) -> None:
+        """Equation (1), by the biases of queries and keys."""
+        query, key, _ = self.query_key_value.bias.view(3, self.heads, -1)
+        start = torch.zeros(key.shape[1])
+        pairs = round(FASTEST * len(start) / 2)
+        start[:pairs] = (PEAK * len(start) ** 0.5 / pairs) ** 0.5
+        angles = rotary_angles(torch.tensor(offsets, dtype=start.dtype), len(start))
+        turned = rotate(start.expand(1, 1, len(offsets), -1), angles)[0, 0]
+        for head, looking in enumerate(turned[: self.heads]):
+            query[head], key[head] = looking, start
+
+    def forward(self, h: Hidden, mask: Seen, rotation: Rotation | None, cache: Cache | None = None) -> Hidden:
         query, key, value = (
             x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in self.query_key_value(h).chunk(3, dim=-1)
         )
+        if self.norms is not None:
+            query, key = (norm(x) for norm, x in zip(self.norms, (query, key), strict=True))
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
+        if cache is not None:
+            key, value = cache.longer(key, value)
+        seen = mask[:, None, None, :]
+        if self.causal:
+            seen = seen & torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=h.device).tril(
+                key.shape[2] - query.shape[2]
+            )
         dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, mask[:, None, None, :], dropout)
+        attended = F.scaled_dot_product_attention(query, key, value, seen, dropout)
         return self.join(attended.transpose(1, 2).flatten(2))
 
 
@@ -45,10 +110,11 @@ class Positions(nn.Module):
         self.head_width, max_length = width // heads, whole(max_length, "model.max_length", 1, LONGEST)
         self.learned = nn.Parameter(torch.randn(max_length, width) * 0.02) if kind == "learned" else None
 
-    def forward(self, h: Hidden) -> tuple[Hidden, Rotation | None]:
-        index = torch.arange(h.shape[1], device=h.device, dtype=torch.float32)
+    def forward(self, h: Hidden, first: int = 0) -> tuple[Hidden, Rotation | None]:
+        """For positions from `first` on."""
+        index = torch.arange(first, first + h.shape[1], device=h.device, dtype=torch.float32)
         if self.learned is not None:
-            h = h + self.learned[: h.shape[1]]
+            h = h + self.learned[first : first + h.shape[1]]
         elif self.kind == "sinusoidal":
             h = h + sinusoidal(index, h.shape[-1]).to(h)
         return h, rotary_angles(index, self.head_width) if self.kind == "rotary" else None

@@ -82,6 +82,21 @@ def position_sensitivity(denoiser: Denoise, x_t: Latents, mask: Mask) -> Check:
 
 
 @torch.no_grad()
+def sees_ahead(denoiser: Denoise, x: Latents, mask: Mask, causal: bool) -> Check:
+    """Relative change of the output on the first half of the texts when their second half is another text's."""
+    half = int(mask.sum(1).min()) // 2
+    t = torch.zeros(len(x), device=x.device)
+    other = torch.cat([x[:, :half], x.roll(1, 0)[:, half:]], 1)
+    change = relative_change(denoiser(other, t, mask)[:, :half], denoiser(x, t, mask)[:, :half])
+    advice = (
+        "the network reads the tokens that it is to predict: its attention must be causal"
+        if causal
+        else "the network does not see both ways: it cannot fill what lies before what it knows"
+    )
+    return judge("sees ahead", f"changes by {change:.1%}", (change > INSENSITIVE) == causal, False, advice)
+
+
+@torch.no_grad()
 def time_sensitivity(denoiser: Denoise, x_t: Latents, mask: Mask) -> Check:
     """Relative change of the output between t = 0.2 and t = 0.8 on the same noisy latent."""
     early, late = (denoiser(x_t, torch.full((len(x_t),), t, device=x_t.device), mask) for t in (0.2, 0.8))

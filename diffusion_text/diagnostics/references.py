@@ -15,7 +15,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diffusion_text.diffusion.gaussian import Level
@@ -73,6 +73,12 @@ def moments(table: Table, shares: Shares) -> tuple[Float[Tensor, "dim"], Float[T
     mean = shares @ table
     centred = table - mean
     return mean, centred.T @ (shares.unsqueeze(-1) * centred)
+
+
+def smoothed_shares(counts: Int[Tensor, "vocabulary"]) -> Shares:
+    """How frequent tokens are that were counted so often, with one more of each, in float64."""
+    counts = counts.double() + 1
+    return counts / counts.sum()
 
 
 def token_posterior(

@@ -37,7 +37,21 @@ class ReverseStep(NamedTuple):
     x_s: Latents
 
 
-class Sampler(ABC):
+class Sampler:
+    """How a trained model writes: in `num_steps` network evaluations (NFE), of which there may be `any_steps`."""
+
+    any_steps = True
+
+    def __init__(self, num_steps: int = 50):
+        self.num_steps = whole(num_steps, "sampler.num_steps", 1)
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations that one sample costs."""
+        return self.num_steps
+
+
+class GaussianSampler(Sampler, ABC):
     """`num_steps` steps from t = 1 (or a later start) to 0.
 
     `clip` bounds every element of x̂_0, in standard deviations of the data; null leaves it unbounded, and then
@@ -62,16 +76,11 @@ class Sampler(ABC):
         snap: float = 0.0,
         score_temperature: float = 1.0,
     ):
-        self.num_steps = whole(num_steps, "sampler.num_steps", 1)
+        super().__init__(num_steps)
         self.clip = or_null(number, clip, "sampler.clip", above=0)
         self.spacing = one_of(spacing, "sampler.spacing", ("angle", "training", "time"))
         self.snap = share(snap, "sampler.snap")
         self.score_temperature = number(score_temperature, "sampler.score_temperature", above=0)
-
-    @property
-    def nfe(self) -> int:
-        """Network evaluations that one sample costs."""
-        return self.num_steps
 
     def times(
         self, schedule: NoiseSchedule, start: float = 1.0, drawn: TimeSampling | None = None
@@ -146,7 +155,7 @@ def draw_like(x: Latents, generator: Generator) -> Latents:
     return torch.cat([draw_like(text, own) for text, own in zip(x.split(1), generator, strict=True)])
 
 
-class DDPMSampler(Sampler):
+class DDPMSampler(GaussianSampler):
     """Ancestral sampling: equation (1)."""
 
     def step(self, x_t, t, s, predict_x0, schedule, generator):
@@ -155,7 +164,7 @@ class DDPMSampler(Sampler):
         return mean + std * draw_like(x_t, generator)
 
 
-class DDIMSampler(Sampler):
+class DDIMSampler(GaussianSampler):
     """Equation (2)."""
 
     def __init__(self, *settings, eta: float = 0.0, **named):

@@ -154,7 +154,7 @@ class Trained(LightningModule, ABC):
             self.trainer.should_stop = True  # makes Lightning validate and save at the last step, whatever the interval
 
     def configure_optimizers(self):
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(self.named_parameters())
         if self.lr_schedule is None:
             self.settings = settings(optimizer)
             return optimizer

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from diffusion_text.diagnostics.embeddings import HEALTH, embedding_health
 from diffusion_text.diagnostics.preflight import Check, rounding_share
-from diffusion_text.diagnostics.references import moments, token_posterior
+from diffusion_text.diagnostics.references import moments, smoothed_shares, token_posterior
 from diffusion_text.diffusion.gaussian import Level, noise_from
 from diffusion_text.diffusion.losses import CrossEntropyLoss, mean_over_real
 from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.metrics.reconstruction import token_accuracy
 from diffusion_text.models.base import ends_step, logs
+from diffusion_text.models.likelihood import bound_terms
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.text_diffusion import Batch, TextDiffusion
 from diffusion_text.shapes import Latents
@@ -48,6 +49,7 @@ class DiffusionLM(TextDiffusion):
         *(f"{stage}/{part}" for stage in ("train", "val", "val/without_context") for part in PARTS),
         *(f"embedding/{name}" for name in HEALTH),
     )
+    likelihood = "bound"
     reference = "what each position says by itself"
     text_space: EmbeddingSpace
     token_counts: Tensor
@@ -132,8 +134,7 @@ class DiffusionLM(TextDiffusion):
     @property
     def token_shares(self) -> Tensor:
         """The training split's token frequencies `(vocabulary,)`, with one more of each."""
-        counts = self.token_counts.double() + 1
-        return counts / counts.sum()
+        return smoothed_shares(self.token_counts)
 
     def encode_batch(self, batch, random=None):
         x_0, mask = self.text_space.encode(batch["tokens"], batch["mask"]), batch["mask"]
@@ -201,7 +202,11 @@ class DiffusionLM(TextDiffusion):
         done = self.global_step / self.trainer.max_steps
         return self.rounding_weight + (self.rounding_weight_end - self.rounding_weight) * done
 
-    # ---- what it is checked for
+    # ---- what it is held to
+
+    @torch.no_grad()
+    def nats(self, tokens, mask, draws, t_0, generator):
+        return bound_terms(self, tokens, mask, draws, t_0 or (1e-3 if self.reads_tokens else 0.3), generator)
 
     def preflight(self, batch, sampler):
         checks = super().preflight(batch, sampler)

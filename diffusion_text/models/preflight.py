@@ -27,7 +27,7 @@ from diffusion_text.diagnostics.preflight import (
     time_sensitivity,
 )
 from diffusion_text.diffusion.predictions import LogitsPrediction
-from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.diffusion.samplers import GaussianSampler
 from diffusion_text.metrics.reconstruction import token_accuracy
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.shapes import Latents, Mask
@@ -40,7 +40,7 @@ DECODED = 16  # tokens a text that are decoded, one by one
 SEEN = 4  # texts on which the network's sensitivity and the loss without context are measured
 
 
-def preflight(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) -> list[Check]:
+def preflight(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSampler) -> list[Check]:
     """Check `model` as it would be trained on `batch` and sampled with `sampler`; leaves no trace in it."""
     model.eval()
     generator_state = torch.get_rng_state()
@@ -52,7 +52,7 @@ def preflight(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) 
     return checks
 
 
-def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: Sampler) -> list[Check]:
+def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSampler) -> list[Check]:
     """Every check, in the order in which a text travels: space, network, loss, sampling."""
     space, denoiser, tokens, token_mask = model.text_space, model.denoiser, batch["tokens"], batch["mask"]
     with torch.no_grad():

@@ -16,11 +16,11 @@ from diffusion_text.diffusion.gaussian import Level, corrupt, per_text
 from diffusion_text.diffusion.information import integrand
 from diffusion_text.diffusion.losses import CosineMagnitudeLoss, CrossEntropyLoss, Loss, MinSNRWeighting, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
-from diffusion_text.diffusion.samplers import Generator, ReverseStep, Sampler, draw_like
+from diffusion_text.diffusion.samplers import GaussianSampler, Generator, ReverseStep, draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError
-from diffusion_text.figures import Figure
+from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.base import ends_step, logs
 from diffusion_text.models.evaluation import Evaluation
 from diffusion_text.models.preflight import preflight
@@ -28,7 +28,7 @@ from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.writing import Given, Sampled, Writer, root_mean_square
 from diffusion_text.shapes import Latents, Mask, PerText, Times
 from diffusion_text.text_spaces.base import TextSpace
-from diffusion_text.values import flag, or_null, share
+from diffusion_text.values import flag, one_of, or_null, share
 
 Batch = dict[str, Tensor]
 IN_THE_BAR = ("train/noise_cosine", "val/information")
@@ -52,13 +52,22 @@ class TextDiffusion(Writer):
     `linear_path` adds what a position's own x_t suggests to the denoiser's output, so that the denoiser learns only
     what is left; it is Karras et al.'s skip connection (2022, eq. 7) with the latents' covariance in the
     place of their variance. Null: for every prediction but epsilon, which the original line predicted bare.
+
+    `without_estimate`: what `self_conditioning` reads where there is no earlier estimate: zeros, or what each position
+    says by itself, the reference.
     """
 
-    FIGURES: ClassVar = Writer.FIGURES | Evaluation.FIGURES | {"bound": Figure("exact", "cosine")}
+    FIGURES: ClassVar = (
+        Writer.FIGURES
+        | Evaluation.FIGURES
+        | {"bound": Figure("exact", "cosine")}
+        | {name: Figure("exact", "x_0's own", SAMPLES) for name in ("rms", "peak_rms")}
+    )
     LOGGED: ClassVar = (
         *Writer.LOGGED, *Evaluation.LOGGED, "val/without_context/loss", "train/bound", "val/bound",
     )  # fmt: skip
-    reference: str = "the best linear predictor"  # what information is counted from
+    takes = GaussianSampler
+    reference: str = "the best linear predictor"
     earliest: float = 0.0  # the time from which on x_t is trained
 
     def __init__(
@@ -72,17 +81,25 @@ class TextDiffusion(Writer):
         time_sampling: TimeSampling,
         linear_path: bool | None = None,
         self_conditioning: float = 0.0,
+        without_estimate: str = "zeros",
         max_length: int = 64,
         **optimisation,
     ):
         super().__init__(max_length, **optimisation)
-        self.check(prediction, loss, weighting, linear_path=linear_path, self_conditioning=self_conditioning)
+        self.check(
+            prediction,
+            loss,
+            weighting,
+            linear_path=linear_path,
+            self_conditioning=self_conditioning,
+            without_estimate=without_estimate,
+        )
         self.denoiser, self.text_space = denoiser, text_space
         self.schedule, self.prediction = schedule, prediction
         self.loss, self.weighting, self.time_sampling = loss, weighting, time_sampling
         self.linear = LinearPredictor(text_space.dim)
         self.linear_path = not isinstance(prediction, EpsilonPrediction) if linear_path is None else linear_path
-        self.self_conditioning = self_conditioning
+        self.self_conditioning, self.reads_reference = self_conditioning, without_estimate == "reference"
         self.evaluation = Evaluation()
 
     @classmethod
@@ -93,11 +110,22 @@ class TextDiffusion(Writer):
         weighting: Weighting,
         linear_path: bool | None = None,
         self_conditioning: float = 0.0,
+        without_estimate: str = "zeros",
         **others: Any,
     ) -> None:
         """Raise ValueError where parts and settings make no sense, each by itself or together."""
+        parts = {"prediction": prediction, "loss": loss, "weighting": weighting}
+        parts |= {name: others[name] for name in ("schedule", "time_sampling") if name in others}
+        for name, part in parts.items():
+            if part is None:
+                raise ValueError(f"{name}=null: {cls.__name__} needs one, choose an option of the group")
         or_null(flag, linear_path, "route.linear_path")
         share(self_conditioning, "route.self_conditioning")
+        if (
+            one_of(without_estimate, "route.without_estimate", ("zeros", "reference")) != "zeros"
+            and not self_conditioning
+        ):
+            raise ValueError("route.without_estimate is what route.self_conditioning reads: set that above 0")
         if isinstance(loss, CosineMagnitudeLoss) and isinstance(weighting, MinSNRWeighting):
             both = "loss=cosine_magnitude has no unit and weighting=min_snr converts units"
             raise ValueError(f"{both}: use weighting=uniform, or loss=mse")
@@ -124,6 +152,8 @@ class TextDiffusion(Writer):
 
     def output(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Tensor:
         """The network's output, in the units of the prediction."""
+        if x_0_previous is None and self.reads_reference:
+            x_0_previous = self.reference_x0(x_t, *self.levels(t))
         output = self.read(self.denoiser(x_t, t, mask, x_0_previous))
         return output + self.without_context(x_t, *self.levels(t)) if self.linear_path else output
 
@@ -180,12 +210,6 @@ class TextDiffusion(Writer):
         output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy, draws))
         return noisy, output, self.losses(batch, noisy, output)
 
-    def step_draws(self, texts: int, batch_idx: int) -> StepDraws:
-        """What is drawn for a batch of the step that is being made; it shares that with other batches and processes."""
-        batches, ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
-        first = (batch_idx % batches * ranks + self.global_rank) * texts
-        return StepDraws(self.seed, self.global_step, self.max_length, texts, first, batches * ranks * texts)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         noisy, output, losses = self.trained_on(batch, self.step_draws(len(batch["mask"]), batch_idx))
         if self.time_sampling.learns:
@@ -200,13 +224,14 @@ class TextDiffusion(Writer):
 
     @torch.no_grad()
     def earlier_estimates(self, noisy: Noisy, draws: StepDraws) -> Latents | None:
-        """What the network reads beside x_t: its own estimate for a share of the texts, zeros for the others."""
+        """What the network reads beside x_t: its own estimate for a share of the texts, none for the others."""
         if not self.self_conditioning:
             return None
         chosen = draws.chosen(self.self_conditioning, noisy.x_t.device)
-        estimates = torch.zeros_like(noisy.x_t)
+        x_t, none = noisy.x_t, torch.zeros_like(noisy.x_t)
+        estimates = self.reference_x0(x_t, noisy.alpha, noisy.sigma).to(x_t) if self.reads_reference else none
         if len(chosen):
-            seen = self.predict_x0(noisy.x_t[chosen], noisy.t[chosen], noisy.mask[chosen])
+            seen = self.predict_x0(x_t[chosen], noisy.t[chosen], noisy.mask[chosen])
             estimates[chosen] = seen.to(estimates)
         return estimates
 
@@ -293,9 +318,16 @@ class TextDiffusion(Writer):
 
     # ---- generation
 
+    @property
+    def knobs(self):
+        return (
+            "score temperature" if isinstance(self.prediction, LogitsPrediction) else "rounding temperature",
+            "churn",
+        )
+
     def reverse(
         self,
-        sampler: Sampler,
+        sampler: GaussianSampler,
         x_t: Latents,
         mask: Mask,
         generator: Generator,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
@@ -12,9 +13,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from diffusion_text.diffusion.samplers import Sampler, generators_of
-from diffusion_text.figures import SAMPLES, Figure
+from diffusion_text.errors import UserError
 from diffusion_text.models.base import Trained
-from diffusion_text.shapes import Latents, Mask, Tokens
+from diffusion_text.models.step_draws import StepDraws
+from diffusion_text.shapes import Latents, Mask, PerText, Tokens
 from diffusion_text.text_spaces.base import TextSpace
 
 
@@ -26,25 +28,45 @@ class Given(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """Texts; root mean square of the x_0 that they were decoded from, and the largest on the way there."""
+    """Texts; where there is an x_0 that they were decoded from its root mean square, and the largest on the way."""
 
     tokens: Tokens
-    rms: float
-    peak_rms: float
+    rms: float = math.nan
+    peak_rms: float = math.nan
 
 
 class Writer(Trained):
-    """A model in a `text_space` that draws texts of the training split's lengths. Subclasses `write` a batch."""
+    """A model in a `text_space` that draws texts of the training split's lengths. Subclasses `write` a batch with a
+    sampler of a kind that they take, of which each of the `knobs` trades quality for variety; where `likelihood` is not
+    None they tell how likely a text is.
+    """
 
-    FIGURES: ClassVar = Trained.FIGURES | {
-        name: Figure("exact", "x_0's own", SAMPLES) for name in ("rms", "peak_rms")
-    }  # fmt: skip
+    takes: ClassVar[type[Sampler]]
+    likelihood: ClassVar[str | None] = None  # exact or bound
+    reference: str  # what information is counted from
     text_space: TextSpace
     length_counts: Tensor
 
     def __init__(self, max_length: int, **optimisation):
         super().__init__(**optimisation)
         self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
+
+    @property
+    @abstractmethod
+    def knobs(self) -> tuple[str, ...]:
+        """Of `score temperature`, `rounding temperature`, `temperature` and `churn`."""
+
+    def nats(
+        self, tokens: Tokens, mask: Mask, draws: int, t_0: float | None, generator: torch.Generator
+    ) -> dict[str, PerText]:
+        """−log p of each text in nats, or a bound on it from so many `draws`, in parts."""
+        raise UserError(f"{type(self).__name__} does not tell how likely a text is: use model=diffusion_lm")
+
+    def step_draws(self, texts: int, batch_idx: int) -> StepDraws:
+        """What is drawn for a batch of the step that is being made; it shares that with other batches and processes."""
+        batches, ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
+        first = (batch_idx % batches * ranks + self.global_rank) * texts
+        return StepDraws(self.seed, self.global_step, self.max_length, texts, first, batches * ranks * texts)
 
     @property
     def max_length(self) -> int:

@@ -12,8 +12,7 @@ from rich.table import Table
 
 from diffusion_text.data.base import SPLITS
 from diffusion_text.diffusion.bound import Mean
-from diffusion_text.diffusion.predictions import LogitsPrediction
-from diffusion_text.diffusion.samplers import DDIMSampler
+from diffusion_text.diffusion.samplers import DDIMSampler, GaussianSampler
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.frontier import TextScores, at_entropy
 from diffusion_text.storage import write_json, write_text
@@ -45,8 +44,8 @@ class Measured(NamedTuple):
 
 
 class Frontier:
-    """Sample `num_samples` texts at each number of network evaluations `nfe` and each value of each knob: temperature
-    of the scores with prediction=logits, whose x_0 leaves rounding nothing to choose, and of the rounding otherwise;
+    """Sample `num_samples` texts at each number of network evaluations `nfe` and each value of each of the model's
+    knobs: temperature of the scores where it says how likely each token is, and of the rounding otherwise;
     churn (DDIM's η, from deterministic to DDPM's noise). Real texts of `split` are the point to reach.
     """
 
@@ -66,6 +65,7 @@ class Frontier:
         self.nfe = listed(nfe, "task.nfe", whole, fewest=1, least=1)
         self.split = one_of(split, "task.split", SPLITS)
         self.knobs = {
+            "temperature": listed(score_temperatures, "task.score_temperatures", number, above=0),
             "score temperature": listed(score_temperatures, "task.score_temperatures", number, above=0),
             "rounding temperature": listed(temperatures, "task.temperatures", number, least=0),
             "churn": listed(churn, "task.churn", share),
@@ -84,13 +84,9 @@ class Frontier:
 
     def points(self, session: Session) -> Iterator[Point]:
         """Samples at every setting."""
-        has_scores = isinstance(session.model.prediction, LogitsPrediction)
-        idle = "rounding temperature" if has_scores else "score temperature"
-        for nfe in self.nfe:
-            for knob, values in self.knobs.items():
-                if knob == idle:
-                    continue
-                for value in map(float, values):
+        for nfe in self.nfe if session.sampler.any_steps else [session.sampler.nfe]:
+            for knob in session.model.knobs:
+                for value in map(float, self.knobs[knob]):
                     tokens = self.turned(session, nfe, knob, value).sample().tokens
                     scores, found = session.judge.scores(tokens), session.judge(tokens)
                     yield Point(nfe, knob, value, scores, found.figures)
@@ -99,18 +95,20 @@ class Frontier:
         """The session with one knob at a value."""
         sampler = copy.copy(session.sampler)
         if knob == "churn":
+            assert isinstance(sampler, GaussianSampler)
+            temperature = sampler.score_temperature
             sampler = DDIMSampler(clip=sampler.clip, spacing=sampler.spacing, snap=sampler.snap, eta=value)
-            sampler.score_temperature = session.sampler.score_temperature
+            sampler.score_temperature = temperature
         sampler.num_steps = nfe
-        if knob == "score temperature":
-            sampler.score_temperature = value
+        if knob in ("score temperature", "temperature"):
+            setattr(sampler, knob.replace(" ", "_"), value)
         return replace(
             session, sampler=sampler, temperature=value if knob == "rounding temperature" else session.temperature
         )
 
     def qualities(self, points: list[Point], real: TextScores) -> dict[int, tuple[str, Mean] | None]:
         """For each NFE the lowest judge NLL at real text's entropy, and by which knob; None where none reaches it."""
-        best: dict[int, tuple[str, Mean] | None] = dict.fromkeys(self.nfe)
+        best: dict[int, tuple[str, Mean] | None] = dict.fromkeys(point.nfe for point in points)
         for nfe, knob in dict.fromkeys((point.nfe, point.knob) for point in points):
             curve = [point.scores for point in points if (point.nfe, point.knob) == (nfe, knob)]
             found, so_far = at_entropy(curve, real.entropy), best[nfe]

@@ -104,7 +104,9 @@ class Garble:
     def denoise(self, session: Session, x_0: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Forward to time t, and back."""
         generators = generators_of(session.seed, range(len(x_0)))
-        alpha, sigma = (per_text(level).to(x_0) for level in session.model.schedule.alpha_sigma(torch.tensor(self.t)))
+        alpha, sigma = (
+            per_text(level).to(x_0) for level in session.diffusion.schedule.alpha_sigma(torch.tensor(self.t))
+        )
         x_t = corrupt(x_0, draw_like(x_0, generators), alpha, sigma)
         for state in session.reverse(x_t, mask, generators, self.t):
             x_t = state.x_s

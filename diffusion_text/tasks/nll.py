@@ -1,22 +1,19 @@
-"""A bound on the negative log-likelihood of real text."""
+"""The negative log-likelihood of real text, or a bound on it."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Int
 from rich.table import Table
 from torch import Tensor
 
-from diffusion_text.diffusion.bound import Mean, diffusion_loss, mean_per, prior_kl
-from diffusion_text.diffusion.gaussian import corrupt
-from diffusion_text.diffusion.samplers import draw_like
+from diffusion_text.diffusion.bound import Mean, mean_per
 from diffusion_text.errors import UserError
-from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.progress import counted, counting
-from diffusion_text.shapes import Latents, Mask, PerText, Times, Tokens
+from diffusion_text.shapes import PerText
 from diffusion_text.storage import write_json
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.terminal import console
@@ -24,10 +21,11 @@ from diffusion_text.values import number, or_null, whole
 
 
 class NLL:
-    """The variational bound of the test split's first `num_samples` texts, from `draws` noise levels each.
+    """−log p of the test split's first `num_samples` texts: exact where the model has it, otherwise its variational
+    bound, from `draws` noise levels, or masked counts, of each.
 
-    Tokens are read at time `t_0`: with prediction=logits by the network, at 0.001 if it is not given; otherwise by
-    Bayes' rule, each by itself, at 0.3: before that, a network's error in x_0 costs more than it tells.
+    Tokens embedded in noise are read at time `t_0`: with prediction=logits by the network, at 0.001 if it is not given;
+    otherwise by Bayes' rule, each by itself, at 0.3: before that, a network's error in x_0 costs more than it tells.
     """
 
     def __init__(self, draws: int = 8, t_0: float | None = None):
@@ -36,48 +34,31 @@ class NLL:
 
     def __call__(self, session: Session) -> None:
         model = session.model
-        if not isinstance(model, DiffusionLM):
-            raise UserError(
-                "task=nll bounds the likelihood of learned embeddings: it needs a run of model=diffusion_lm"
-            )
+        if model.likelihood is None:
+            raise UserError("task=nll needs a model that tells how likely a text is: model=diffusion_lm or a baseline")
         if session.text is not None or session.num_samples < 2:
             raise UserError("task=nll is for two texts or more of the test split: use num_samples=2 or more, no text=")
         tokens, mask = session.texts("test")
         generator = torch.Generator().manual_seed(session.seed)
         batches = list(zip(tokens.split(session.batch_size), mask.split(session.batch_size), strict=True))
-        t_0 = self.t_0 or (1e-3 if model.reads_tokens else 0.3)
-        with counting("Bounding batches", len(batches)) as done:
-            terms = [self.terms(model, *batch, t_0, generator) for batch in counted(batches, done)]
+        with counting("Scoring batches", len(batches)) as done:
+            terms = [model.nats(*batch, self.draws, self.t_0, generator) for batch in counted(batches, done)]
         nats = {name: torch.cat([term[name] for term in terms]).cpu().double() for name in terms[0]}
-        nats["total"] = torch.stack(list(nats.values())).sum(0)
+        nats |= {"total": torch.stack(list(nats.values())).sum(0)}
         texts = model.text_space.to_text(tokens)
         counts = {"tokens": mask.sum(1).cpu(), "characters": torch.tensor([len(text) for text in texts])}
         figures = {name: mean_per(value, counts["tokens"]) for name, value in nats.items()}
         if source := session.corpus.source:
             figures["source"] = check_bound(nats["total"], [source.nats(text) for text in texts], counts["tokens"])
         bits = mean_per(nats["total"] / math.log(2), counts["characters"])
-        facts = {"texts": len(tokens), **{k: int(n.sum()) for k, n in counts.items()}, "t_0": t_0, "draws": self.draws}
+        facts: dict[str, Any] = {"texts": len(tokens), **{k: int(n.sum()) for k, n in counts.items()}}
+        facts |= {"draws": self.draws, "t_0": self.t_0, "kind": model.likelihood}
         self.report(session, figures, bits, facts)
 
-    @torch.no_grad()
-    def terms(
-        self, model: DiffusionLM, tokens: Tokens, mask: Mask, t_0: float, generator: torch.Generator
-    ) -> dict[str, PerText]:
-        """The bound's three terms in nats a text."""
-        x_0 = model.text_space.encode(tokens, mask)
-
-        def predict_x0(x_t: Latents, t: Times) -> Latents:
-            return model.predict_x0(x_t, t, mask, model.first_estimate(x_t, t, mask))
-
-        return {
-            "prior": prior_kl(x_0, mask, model.schedule),
-            "diffusion": diffusion_loss(x_0, mask, predict_x0, model.schedule, t_0, self.draws, generator),
-            "reconstruction": reconstruction(model, x_0, tokens, mask, t_0, generator),
-        }
-
-    def report(self, session: Session, figures: dict[str, Mean], bits: Mean, facts: dict[str, float]) -> None:
+    def report(self, session: Session, figures: dict[str, Mean], bits: Mean, facts: dict[str, Any]) -> None:
         """Print the table and write it as .json."""
-        title = f"−log p ≤ total, over {facts['texts']} texts, {facts['tokens']:,} tokens"
+        sign = "=" if facts["kind"] == "exact" else "≤"
+        title = f"−log p {sign} total, over {facts['texts']} texts, {facts['tokens']:,} tokens"
         table = Table("", title=title, title_justify="left")
         for column in ("nats a token", "standard error"):
             table.add_column(column, justify="right")
@@ -103,18 +84,3 @@ def check_bound(nats: PerText, exact: list[float], tokens: Int[Tensor, batch]) -
             "source that the texts come from: it is no bound"
         )
     return mean_per(true, tokens)
-
-
-def reconstruction(
-    model: DiffusionLM, x_0: Latents, tokens: Tokens, mask: Mask, t_0: float, generator: torch.Generator
-) -> PerText:
-    """−log p(w | x_t) at t_0."""
-    t = torch.full_like(x_0[:, 0, 0], t_0)
-    alpha, sigma = model.levels(t)
-    x_t = corrupt(x_0, draw_like(x_0, generator), alpha, sigma)
-    if model.reads_tokens:
-        logits = model.output(x_t, t, mask, model.first_estimate(x_t, t, mask))
-    else:
-        logits = model.bayes(x_t, alpha, sigma)
-    each = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
-    return each.masked_fill(~mask, 0).sum(1)

@@ -25,7 +25,7 @@ class Probe:
         self.levels = [float(level) for level in listed(levels, "task.levels", number, fewest=1, least=0)]
 
     def __call__(self, session: Session) -> None:
-        space = session.model.text_space
+        space = session.diffusion.text_space
         tokens, mask = session.texts()
         originals = space.to_text(tokens)
         x_0 = space.encode(tokens, mask)

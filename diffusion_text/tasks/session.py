@@ -14,11 +14,11 @@ import torch
 
 from diffusion_text.data.base import TextDataModule, pad
 from diffusion_text.data.tokens import token_ids
-from diffusion_text.diffusion.samplers import Generator, ReverseStep, Sampler
+from diffusion_text.diffusion.samplers import GaussianSampler, Generator, ReverseStep, Sampler
 from diffusion_text.errors import UserError
 from diffusion_text.models.quality import Judge
 from diffusion_text.models.text_diffusion import TextDiffusion
-from diffusion_text.models.writing import Given, Sampled
+from diffusion_text.models.writing import Given, Sampled, Writer
 from diffusion_text.progress import counted, counting
 from diffusion_text.runs import Run
 from diffusion_text.shapes import Latents, Mask, Tokens
@@ -32,7 +32,7 @@ class Session:
     run's samples, or to `out`.
     """
 
-    model: TextDiffusion
+    model: Writer
     sampler: Sampler
     run: Run
     step: int
@@ -63,6 +63,13 @@ class Session:
         texts = self.corpus.tokens(space.tokenizer)[split]
         return self.padded(list(texts[: min(self.num_samples, len(texts))]["tokens"]))
 
+    @property
+    def diffusion(self) -> TextDiffusion:
+        """The model, where it has an x_0; raises UserError where it has none."""
+        if not isinstance(self.model, TextDiffusion):
+            raise UserError(f"{type(self.model).__name__} has no x_0 to add noise to: this task needs one that has")
+        return self.model
+
     @cached_property
     def corpus(self) -> TextDataModule:
         """The corpus that the model was trained on."""
@@ -88,7 +95,8 @@ class Session:
     def reverse(self, x_t: Latents, mask: Mask, generator: Generator, start: float = 1.0) -> Iterator[ReverseStep]:
         """The model's reverse run, counted where someone watches."""
         with counting("Denoising", self.sampler.num_steps) as done:
-            yield from counted(self.model.reverse(self.sampler, x_t, mask, generator, start), done)
+            assert isinstance(self.sampler, GaussianSampler)
+            yield from counted(self.diffusion.reverse(self.sampler, x_t, mask, generator, start), done)
 
     def read(self, sampled: Sampled) -> list[str]:
         """What was sampled, as text."""

@@ -35,7 +35,7 @@ class Trace:
     @torch.no_grad()
     def measure(self, session: Session) -> list[dict[str, Any]]:
         """The kept steps of one text's reverse run."""
-        model, sampler = session.model, session.sampler
+        model, sampler = session.diffusion, session.sampler
         generators = generators_of(session.seed, range(1))
         mask = model.draw_mask(generators, session.length).to(model.device)
         x_t = draw_like(torch.empty(*mask.shape, model.text_space.dim, device=model.device), generators)
@@ -73,7 +73,7 @@ class Trace:
 
 def describe(session: Session, state: ReverseStep, mask: torch.Tensor) -> dict[str, Any]:
     """One step's figures, and the tokens of x̂_0 with the decoder's confidence in each."""
-    model = session.model
+    model = session.diffusion
     alpha, sigma = model.levels(state.t.to(state.x_t).expand(1))
     noise_hat = noise_from(state.x_t, state.x_0, alpha, sigma)
     tokens, confidence = model.text_space.decode_with_confidence(state.x_0, mask)

@@ -11,11 +11,13 @@ from rich.text import Text
 from diffusion_text.diagnostics.collapse import collapse_alarms
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diffusion.information import MIDDLES
+from diffusion_text.metrics.likelihood import Likelihood
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.evaluation import PREDICTORS
 from diffusion_text.models.text_autoencoder import NOISE_LEVELS, noisy_accuracy
 from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.writing import Writer
 from diffusion_text.runs import Run
 from diffusion_text.tracking.terminal import console
 from diffusion_text.tracking.titles import INFORMATION, JUDGED_BY_A_MODEL, QUALITY
@@ -187,9 +189,12 @@ def nonsense_verdict(columns: Columns) -> str:
     return said
 
 
-def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[str]) -> None:
-    """The table, the verdicts and the samples."""
+def print_figures(model: Writer, figures: dict[str, Any]) -> None:
+    """What the model knows: tables where there are noise levels, a sentence where there are none."""
     out = console()
+    if not isinstance(model, TextDiffusion):
+        out.print(figures["information_verdict"], highlight=False, markup=False)
+        return
     out.print(information_table(figures))
     out.print(figures["information_verdict"], highlight=False, markup=False)
     table = Table(title="Under this schedule: mean of ten times", title_justify="left")
@@ -204,6 +209,11 @@ def print_diffusion(model: TextDiffusion, figures: dict[str, Any], texts: list[s
     out.print(table)
     for sentence in (figures["verdict"], figures["loss_verdict"]):
         out.print(sentence, highlight=False, markup=False)
+
+
+def print_words(figures: dict[str, Any], texts: list[str]) -> None:
+    """Alarms, what the samples are like, and the samples."""
+    out = console()
     for alarm in figures.get("alarms", []):
         sentence = f"Step {alarm['step']}, {alarm['name']}: {alarm['measured']}; {alarm['cause']}."
         out.print(sentence, highlight=False, markup=False)
@@ -231,6 +241,23 @@ def information_table(figures: dict[str, Any]) -> Table:
     for name, title in (("information", "nats"), ("skill", "skill")):
         table.add_row(title, *(short(value) for value in reversed(figures["val"][name]["bins"])))
     return table
+
+
+# ---- tokens
+
+
+def token_figures(model: Writer, logged: dict[str, Any]) -> dict[str, Any]:
+    """−log p and what of it is beyond unigrams, of validation and test split."""
+    figures: dict[str, Any] = {"reference": model.reference}
+    for stage in ("val", "test"):
+        figures[stage] = {name: float(logged[f"{stage}/{name}"]) for name in ("loss", *Likelihood.FIGURES)}
+    val = figures["val"]
+    sign = "=" if model.likelihood == "exact" else "≤"
+    sentence = (
+        f"Knows {val['information']:.3f} ± {val['information_error']:.3f} nats a token beyond {model.reference}: "
+        f"−log p {sign} {val['nll']:.3f} ± {val['nll_error']:.3f}."
+    )
+    return figures | {"information_verdict": sentence}
 
 
 # ---- text autoencoder

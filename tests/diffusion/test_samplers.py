@@ -22,7 +22,7 @@ from torch.testing import assert_close
 
 from diffusion_text.diffusion.gaussian import noise_from, per_text, posterior
 from diffusion_text.diffusion.predictions import EpsilonPrediction, VPrediction, X0Prediction
-from diffusion_text.diffusion.samplers import DDIMSampler, DDPMSampler, Sampler, draw_like, levels
+from diffusion_text.diffusion.samplers import DDIMSampler, DDPMSampler, GaussianSampler, draw_like, levels
 from diffusion_text.diffusion.schedules import CosineSchedule, LinearSchedule, SqrtSchedule
 from diffusion_text.diffusion.time_sampling import LogitNormalTimes
 
@@ -221,7 +221,7 @@ def test_ddim_with_all_noise_is_ddpm(schedule):
 # Samplers known to be wrong: the oracle has to see it.
 
 
-class AdjacentPosterior(Sampler):
+class AdjacentPosterior(GaussianSampler):
     """The embedding route's origin: coefficients of the step to t − 1/2000, whatever the stride."""
 
     def step(self, x_t, t, s, predict_x0, schedule, generator):

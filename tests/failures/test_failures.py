@@ -60,7 +60,7 @@ def test_a_failure_is_told_by_its_own_sign_and_its_repair_has_none(ended, name):
 
 
 def test_every_preset_is_in_the_table():
-    presets = (BENCHMARKS.parent / "conf" / "experiment").glob("f*/*.yaml")
+    presets = (benchmark.ROOT / "conf" / "experiment").glob("f*/*.yaml")
     assert {f"{file.parent.name}/{file.stem}" for file in presets} == {
         f"{side}/{name}" for name in benchmark.SIGNS for side in ("failure", "fix")
     }
