@@ -72,6 +72,7 @@ class Muon(Optimizer):
 def tried(optimizer: Callable[..., Optimizer]) -> Optimizer:
     """The optimizer of one number; raises ValueError where its settings make no sense."""
     for name, value in getattr(optimizer, "keywords", {}).items():
-        if name in ("lr", "muon_lr", "weight_decay") or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number or name in ("lr", "muon_lr", "weight_decay"):
             number(value, f"optimizer.{name}", least=0)
     return optimizer([("blocks.0.weight", torch.nn.Parameter(torch.zeros(1, 1)))])
