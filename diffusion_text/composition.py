@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_text.building import build, named_class, refusing
 from diffusion_text.callbacks.checkpoints import SealedCheckpointIO
 from diffusion_text.callbacks.monitoring import check_monitor
-from diffusion_text.checkpoints import PARTS, Make, as_data, assemble, given, load, make_denoiser, restore
+from diffusion_text.checkpoints import PARTS, Make, as_data, assemble, components, given, load, make_denoiser, restore
 from diffusion_text.data.base import Encoder, TextDataModule
 from diffusion_text.data.sampling import steps_per_epoch
 from diffusion_text.diffusion.samplers import Sampler
@@ -97,7 +97,7 @@ def compose_training(cfg: DictConfig) -> Training:
     check_renewed(config, began, run)
     make: Make = partial(build, cfg)
     sampler = make("sampler")
-    check_sampler(named_class(cfg, "route"), sampler)
+    check_sampler(named_class(cfg, "route"), type(sampler))
     recipe = make("text_space")
     data = make("data", cache_dir=cfg.cache_dir or default_cache())
     check_length(data, recipe)
@@ -170,8 +170,9 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
     if "component" in changes:
         kept = {key: value for key, value in kept.items() if key in cfg.sampler}
     cache_dir = cfg.cache_dir or default_cache()
+    if "component" in changes:
+        check_sampler(type(model), components().get(changes["component"], Sampler))
     sampler = assemble({"sampler": kept | changes}, "sampler")
-    check_sampler(type(model), sampler)
     with refusing(""):
         session = Session(
             model=model,
@@ -258,10 +259,10 @@ def is_autoencoder(cfg: DictConfig) -> bool:
     return named_class(cfg, "route") is TextAutoencoder
 
 
-def check_sampler(model: type[Trained], sampler: Sampler) -> None:
+def check_sampler(model: type[Trained], sampler: type[Sampler]) -> None:
     """Refuse a sampler that is of another kind of model."""
-    if issubclass(model, Writer) and not isinstance(sampler, model.takes):
-        raise UserError(f"{model.__name__} is not sampled by {type(sampler).__name__}: leave out sampler=")
+    if issubclass(model, Writer) and not issubclass(sampler, model.takes):
+        raise UserError(f"{model.__name__} is not sampled by {sampler.__name__}: leave out sampler=")
 
 
 def check_route(cfg: DictConfig) -> None:

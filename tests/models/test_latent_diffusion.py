@@ -229,6 +229,29 @@ def test_self_conditioning_gives_a_share_of_texts_their_earlier_estimate(make_mo
     assert model.denoiser.previous[0] is None
 
 
+def test_where_there_is_no_estimate_the_reference_may_be_read(make_model, alone):
+    model = make_model(
+        denoiser=Silent(self_conditioning=True), self_conditioning=0.5, without_estimate="reference", linear_path=False
+    )
+    mask = torch.ones(40, 2, dtype=torch.bool)
+    alone(0)
+    noisy, _, _ = model.trained_on(
+        {"mask": mask, "latent_mask": mask, "latents": torch.randn(40, 2, 16)}, model.step_draws(40, 0)
+    )
+    first, second = model.denoiser.previous
+    reference = model.linear(noisy.x_t, noisy.alpha, noisy.sigma).x_0
+    assert len(first) == 20, "those that get the network's own estimate, which it makes from the reference"
+    as_reference = (second - reference).abs().amax((1, 2)) < 1e-6
+    assert as_reference.sum() == 20
+
+
+def test_the_reference_is_read_by_self_conditioning_alone(make_model):
+    with pytest.raises(ValueError, match=r"route\.self_conditioning"):
+        make_model(without_estimate="reference")
+    with pytest.raises(ValueError, match=r"route\.without_estimate"):
+        make_model(without_estimate="nothing", self_conditioning=0.5)
+
+
 # ---- evaluation
 
 
