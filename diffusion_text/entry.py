@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_text.commands import fail, nearest
 from diffusion_text.errors import StoppedError, UserError, first_line
-from diffusion_text.recorded import CONF, literal, read_record, write_record
+from diffusion_text.recorded import CONF, is_recorded, literal, read_record, write_record
 from diffusion_text.runs import Run
 from diffusion_text.storage import disk_trouble, is_stored, write_text
 
@@ -63,20 +63,26 @@ def user_errors() -> Iterator[None]:
 
 
 @contextmanager
-def training_job(cfg: DictConfig) -> Iterator[None]:
+def training_job(cfg: DictConfig) -> Iterator[bool]:
     """Inside, this process alone trains in its run directory. What was asked for is kept there, and why it failed; in a
-    sweep the other jobs then go on.
+    sweep the other jobs then go on. Yields whether there is anything to do: a sweep that is started again leaves alone
+    what it has finished.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
     run, is_first = Run(Path(str(cfg.run_dir))), rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    is_of_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     with run.locked() if is_first else nullcontext():
         try:
+            if is_of_sweep and run.metrics.is_file() and is_recorded(cfg, run):
+                log.info("%s is finished", run.directory)
+                yield False
+                return
             if is_first and not is_stored(run.last):
                 write_record(cfg, run)
-            yield
+            yield True
         except StoppedError as stop:
             log.info("%s; python %s resume=%s goes on", stop, Path(sys.argv[0]).name, run.directory)
             sys.exit(stop.exit_code)
@@ -84,7 +90,7 @@ def training_job(cfg: DictConfig) -> Iterator[None]:
             told = disk_trouble(error) or error
             with suppress(UserError):
                 write_text(run.error, f"{type(told).__name__}: {first_line(told)}\n")
-            if HydraConfig.get().mode != RunMode.MULTIRUN:
+            if not is_of_sweep:
                 raise
             log.error("%s", first_line(error), exc_info=not isinstance(error, UserError))
 

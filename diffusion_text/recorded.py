@@ -37,6 +37,11 @@ def write_record(cfg: Any, run: Run) -> None:
     write_text(run.choices, OmegaConf.to_yaml(OmegaConf.create(choices)))
 
 
+def is_recorded(cfg: Any, run: Run) -> bool:
+    """Whether a run's record is of this configuration."""
+    return run.changes.is_file() and read_json(run.changes, {}) == changes(cfg)
+
+
 def changes(cfg: Any) -> dict[str, Any]:
     """What was chosen that is not the default: groups, then values other than those that come with the groups."""
     from hydra import compose, initialize_config_dir

@@ -35,7 +35,9 @@ from diffusion_text.sweeps import objective
 
 @hydra.main(version_base="1.3", config_path="CONF", config_name="train")
 def main(cfg):
-    with user_errors(), training_job(cfg):
+    with user_errors(), training_job(cfg) as unfinished:
+        if not unfinished:
+            raise UserError("a sweep's own directory is new")
         if cfg.seed == 1:
             raise UserError("seed=1 is bad luck: take another")
         if cfg.seed == 2:
@@ -234,3 +236,21 @@ def test_a_job_of_a_sweep_is_resumed_as_a_run_of_its_own(swept):
     assert Record(Run(directory)).overrides["optimizer.lr"] == "0.01"
     argv = prepared(["train.py", f"resume={directory}"])
     assert "hydra.mode=RUN" in argv
+
+
+def test_a_sweep_that_is_started_again_does_what_is_left(sweep, small_lm):
+    sweeping = ["-m", "optimizer.lr=1e-2,1e-3", *small_lm, *TINY]
+    first, directory = sweep("again", *sweeping, script=ROOT / "train.py")
+    assert first.returncode == 0, first.stderr
+    kept = {job.name: job / "metrics.json" for job in sorted(directory.glob("[01]-*"))}
+    broken_off, finished = kept.values()
+    broken_off.unlink()  # as if it had been killed before its end
+    before = finished.stat().st_mtime_ns
+    second, _ = sweep("again", *sweeping, script=ROOT / "train.py")
+    assert second.returncode == 0, second.stderr
+    assert "last.ckpt, step 1" in second.stdout + second.stderr
+    assert f"{finished.parent} is finished" in second.stdout + second.stderr
+    assert finished.stat().st_mtime_ns == before
+    assert len(summary(directory)) == 2
+    third, _ = sweep("again", *sweeping, "report.quality=1", script=ROOT / "train.py")
+    assert "is finished" not in third.stdout + third.stderr, "it was asked for something else"

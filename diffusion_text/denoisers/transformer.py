@@ -49,13 +49,14 @@ class Transformer(Denoiser):
         if width % (2 * heads):
             raise ValueError(f"model.width={width} is not a multiple of 2 × model.heads={heads}")
         self.causal, gates = flag(causal, "model.causal"), number(gates, "model.gates")
-        offsets = () if local_heads is None else listed(local_heads, "model.local_heads", whole, least=-LONGEST)
+        offsets = [] if local_heads is None else listed(local_heads, "model.local_heads", whole, least=-LONGEST)
         if offsets and positions != "rotary":
             raise ValueError("model.local_heads looks by rotary positions: use model.positions=rotary, or null")
         if causal and any(offset > 0 for offset in offsets):
             raise ValueError("model.local_heads of a causal model look back: use offsets of 0 and less")
         attention = {"local_heads": offsets, "qk_norm": flag(qk_norm, "model.qk_norm"), "causal": causal}
         self.self_conditioning, self.output_width = self_conditioning, min(width, dim)
+        self.finds_neighbours = positions == "rotary" and not offsets  # its heads have to, by themselves
         self.time = TimeEmbedding(width)
         self.enter = nn.Linear(dim * (2 if self_conditioning else 1), width)
         self.positions = Positions(positions, width, heads, max_length)

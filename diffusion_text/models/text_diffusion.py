@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
@@ -30,7 +31,9 @@ from diffusion_text.shapes import Latents, Mask, PerText, Times
 from diffusion_text.text_spaces.base import TextSpace
 from diffusion_text.values import flag, one_of, or_null, share
 
+log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
+PLATEAU = 0.01  # nats a token
 IN_THE_BAR = ("train/noise_cosine", "val/information")
 
 
@@ -304,17 +307,31 @@ class TextDiffusion(Writer):
         super().on_train_batch_end(outputs, batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_comparison("val")
+        self.warn_of_plateau(self.log_comparison("val"))
+
+    def warn_of_plateau(self, figures: dict[str, Tensor]) -> None:
+        """Say so where a network with attention has found nothing and lost nothing: its output is the reference's."""
+        found, lost, error = (float(figures[f"val/information_{name}"]) for name in ("found", "lost", "error"))
+        searching = getattr(self.denoiser, "finds_neighbours", False)
+        if self.global_step and searching and self.trainer.is_global_zero and max(found, lost) < PLATEAU + 2 * error:
+            log.warning(
+                "After %d steps the output is %s: attention has not found its neighbours yet; heads that start there "
+                "learn at once (model.local_heads=[-1,1,-2,2])",
+                self.global_step,
+                "what each position says by itself",
+            )
 
     def on_test_epoch_end(self) -> None:
         self.log_comparison("test")
 
-    def log_comparison(self, stage: str) -> None:
+    def log_comparison(self, stage: str) -> dict[str, Tensor]:
         """Log what was compared since the last time."""
-        for name, value in self.evaluation.figures(stage).items():
+        figures = self.evaluation.figures(stage)
+        for name, value in figures.items():
             self.log(name, value, prog_bar=name in IN_THE_BAR, sync_dist=stage != "train")
         if self.bound is not None:
             self.log(f"{stage}/bound", self.bound)
+        return figures
 
     # ---- generation
 

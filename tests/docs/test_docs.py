@@ -20,7 +20,7 @@ CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"
 FOLLOWED = (
     "quickstart", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting", "data", "index", "README",
 )  # fmt: skip
-MEASURED = ("schedules", "ruler", "latent_route", "embedding_route")  # written by benchmarks/
+MEASURED = ("schedules", "ruler", "latent_route", "embedding_route", "race")  # written by benchmarks/
 OUTPUT = ("text", "")  # what is shown and not typed
 
 COMPOSED = {  # not run, but its configuration is composed

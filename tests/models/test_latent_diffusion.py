@@ -252,6 +252,20 @@ def test_the_reference_is_read_by_self_conditioning_alone(make_model):
         make_model(without_estimate="nothing", self_conditioning=0.5)
 
 
+@pytest.mark.parametrize(
+    ("found", "lost", "searching", "warns"),
+    [(0.0, 0.0, True, True), (0.0, 0.0, False, False), (0.4, 0.0, True, False), (0.0, 9.0, True, False)],
+)
+def test_the_plateau_is_named(make_model, alone, caplog, found, lost, searching, warns):
+    model = make_model(denoiser=Silent())
+    model.denoiser.finds_neighbours = searching
+    alone(300)
+    model.trainer.is_global_zero = True
+    figures = {"information_found": found, "information_lost": lost, "information_error": 0.002}
+    model.warn_of_plateau({f"val/{name}": torch.tensor(value) for name, value in figures.items()})
+    assert ("After 300 steps the output is what each position says by itself" in caplog.text) == warns
+
+
 # ---- evaluation
 
 

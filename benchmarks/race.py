@@ -1,0 +1,149 @@
+"""The race: diffusion over embeddings beside masked diffusion and an autoregressive model, all else equal.
+
+    python benchmarks/race.py data.dir=PATH [steps=1000] [seeds=0,1,2] [OVERRIDE ...]
+
+tiny_shakespeare by characters; the same blocks, tokens, batches and steps for all. Runs what docs/race.jsonl has no row
+for, then writes docs/pages/race.md. It can be stopped and started again at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+from rows import ROOT, Row, add_row, call, newest, read_rows, table
+
+from diffusion_text.commands import arguments
+
+RUNS = ROOT / "outputs" / "race"
+ROWS, PAGE = ROOT / "docs" / "race.jsonl", ROOT / "docs" / "pages" / "race.md"
+CONTESTANTS = {  # name: overrides
+    "embedding_flow": ["experiment=embedding_flow"],
+    "masked_diffusion": ["experiment=masked_diffusion"],
+    "autoregressive": ["experiment=autoregressive"],
+    "diffusion_lm_small": ["experiment=diffusion_lm_small"],
+    "diffusion_lm_reference": [
+        "experiment=diffusion_lm_reference", "tokenizer=characters", "optimizer.lr=1e-3", "model.width=128",
+        "model.depth=4", "model.heads=4",
+    ],
+}  # fmt: skip
+ABLATIONS = {  # of embedding_flow, one change each
+    "heads start uniform": ["model.local_heads=null"],
+    "gates start at 0.1": ["model.gates=0.1"],
+    "AdamW at 2e-3": ["optimizer=adamw", "optimizer.lr=2e-3", "~optimizer.muon_lr"],
+    "zeros where there is no estimate": ["route.without_estimate=zeros"],
+    "no self-conditioning": ["route.self_conditioning=0", "route.without_estimate=zeros"],
+    "embeddings 32 wide": ["text_space.dim=32"],
+    "schedule=log_snr_linear": ["schedule=log_snr_linear"],
+}
+BRIEF = [
+    "precision=bf16", "trainer=cpu", "data.eval_texts=256", "callbacks.samples=null", "report.quality=0",
+    "report.frontier=0", "report.garbled=0", "report.trace_steps=0", "num_samples=0",
+]  # fmt: skip
+TEXTS, JUDGED, NFE = 860, 128, (16, 64)
+
+
+def main(argv: list[str]) -> None:
+    own = [argument for argument in argv if argument.startswith(("steps=", "seeds="))]
+    overrides = [argument for argument in argv if argument not in own]
+    _, chosen = arguments(own, {"steps": 1000, "seeds": "0,1,2"})
+    for seed in chosen["seeds"].split(","):
+        for name, recipe in runs(seed):
+            key = f"{name}, {chosen['steps']} steps, seed {seed}"
+            if key not in read_rows(ROWS):
+                measure(key, name, [*recipe, f"trainer.max_steps={chosen['steps']}", f"seed={seed}", *overrides])
+    PAGE.write_text(render(list(read_rows(ROWS).values())), encoding="utf-8")
+    print(PAGE)
+
+
+def runs(seed: str) -> list[tuple[str, list[str]]]:
+    """Name and recipe of every contestant; of every ablation, for the first seed."""
+    ablations = {name: [*CONTESTANTS["embedding_flow"], *changes] for name, changes in ABLATIONS.items()}
+    return list((CONTESTANTS | (ablations if seed == "0" else {})).items())
+
+
+def measure(key: str, name: str, recipe: list[str]) -> None:
+    """Train, score real text, draw the frontier; keep the figures."""
+    directory = RUNS / key.replace(", ", "-").replace(" ", "-")
+    steps = next(setting.partition("=")[2] for setting in recipe if setting.startswith("trainer.max_steps="))
+    if not (directory / "metrics.json").is_file():
+        call("train.py", f"hydra.run.dir={directory}", *recipe, *BRIEF, f"trainer.val_check_interval={steps}")
+    samples = directory / "samples"
+    for task in (["task=nll", f"num_samples={TEXTS}"], frontier_of()):
+        call("sample.py", f"run={directory}", *task)
+    figures, nll, frontier = (
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in (directory / "metrics.json", newest(samples, "nll*.json"), newest(samples, "frontier*.json"))
+    )
+    row: dict[str, Any] = {"name": key, "contestant": name, "steps": int(steps), "seconds": figures["seconds"]}
+    row |= {"parameters": figures["parameters"], "kind": nll["kind"], "nats": nll["nats_per_token"]["total"]}
+    add_row(ROWS, row | {"frontier": frontier})
+
+
+def frontier_of() -> list[str]:
+    """The settings of a frontier that is drawn."""
+    sampling = [
+        "task=frontier",
+        f"num_samples={JUDGED}",
+        f"batch_size={JUDGED}",
+        f"task.nfe=[{','.join(map(str, NFE))}]",
+    ]
+    return [*sampling, "task.score_temperatures=[1.2,1,0.85]", "task.temperatures=[0,1]", "task.churn=[]"]
+
+
+# ---- the page
+
+
+def render(rows: list[Row]) -> str:
+    """A table of the contestants, and one of what each ingredient is worth."""
+    real = rows[0]["frontier"]["real"]
+    parts = [
+        "# The race",
+        "Made by `python benchmarks/race.py`: tiny_shakespeare by characters, 64 of them a text, 64 texts a step, bf16 "
+        f"on a CPU; the same blocks (4 of width 128) for all. Likelihood of the first {TEXTS} texts of the test split; "
+        f"{JUDGED} samples a setting. Judge NLL is at real text's entropy of {real['text_entropy']:.2f}, where real "
+        f"text has {real['judge_nll']:.3f}. Means over seeds, ± half the range between them.",
+    ]
+    for steps in sorted({row["steps"] for row in rows}):
+        of_length = [row for row in rows if row["steps"] == steps]
+        parts += [f"## {steps:,} steps", compared(of_length, CONTESTANTS)]
+        if any(row["contestant"] in ABLATIONS for row in of_length):
+            parts += ["### `embedding_flow` with one change", compared(of_length, ["embedding_flow", *ABLATIONS])]
+    return "\n\n".join(parts) + "\n"
+
+
+def compared(rows: list[Row], names: Any) -> str:
+    """A line for each of these that was run, the likeliest first."""
+    found = {name: [row for row in rows if row["contestant"] == name] for name in names}
+    kept = {name: some for name, some in found.items() if some}
+    ordered = sorted(kept, key=lambda name: np.mean([row["nats"]["value"] for row in kept[name]]))
+    header = ["", "parameters", "nats a character", *(f"judge NLL, NFE {nfe}" for nfe in NFE), "seconds", "seeds"]
+    return table(header, [line(name, kept[name]) for name in ordered])
+
+
+def line(name: str, rows: list[Row]) -> list[str]:
+    """A contestant's figures."""
+    sign = "" if rows[0]["kind"] == "exact" else "≤ "
+    judged = [spread([judge_nll(row, nfe) for row in rows]) for nfe in NFE]
+    likely, seconds = spread([row["nats"]["value"] for row in rows]), np.mean([row["seconds"] for row in rows])
+    return [name, f"{rows[0]['parameters']:,}", sign + likely, *judged, f"{seconds:.0f}", str(len(rows))]
+
+
+def judge_nll(row: Row, nfe: int) -> float:
+    """At real text's entropy; one that has no choice of NFE has it at the greatest."""
+    at = {found["nfe"]: found["judge_nll"] for found in row["frontier"]["at_real_entropy"]}
+    return at.get(nfe, np.nan)
+
+
+def spread(values: list[float]) -> str:
+    """The mean, and half the range."""
+    if np.isnan(values).any():
+        return ""
+    half = (max(values) - min(values)) / 2
+    return f"{np.mean(values):.3f}" + (f" ± {half:.3f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
