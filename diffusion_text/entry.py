@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 HYDRAS = ("hydra.", "omegaconf.")
 SEVERAL = re.compile(r"[^\[{].*[,(]")  # options of which a sweep takes each
 TEXTS = ("text",)
-PATHS = ("run", "ckpt", "outputs", "data.dir", "cache_dir", "resume", "out", "hydra.run.dir", "hydra.sweep.dir")
+KEPT = (  # paths that a run is made again from, wherever that is done, and names on the hub
+    "data.dir", "cache_dir", "text_space.pretrained", "text_space.pretrained_embeddings", "tokenizer.pretrained",
+)  # fmt: skip
+PATHS = ("run", "ckpt", "outputs", "resume", "out", "hydra.run.dir", "hydra.sweep.dir", *KEPT)
 EXTRA = "joblib and submitit launchers and the optuna sweeper come with pip install -e '.[sweeps]'"
 
 
@@ -123,7 +126,10 @@ def free(argument: str, several: bool) -> str:
         return argument
     if name in TEXTS:
         return f"{name}={literal(value)}"
-    return argument if "${" in value else f"{name}={literal(path_of(value))}"
+    if "${" in value:
+        return argument
+    path = path_of(value)
+    return f"{name}={literal(os.path.abspath(path) if name in KEPT and Path(path).exists() else path)}"  # noqa: PTH100
 
 
 def path_of(value: str) -> str:

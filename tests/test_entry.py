@@ -216,6 +216,15 @@ def test_any_path_is_a_path(name, argument):
     assert parsed.value() == {"'quoted'": "quoted", "~/home": str(Path("~/home").expanduser())}.get(name, name)
 
 
+@pytest.mark.parametrize("argument", ["data.dir", "text_space.pretrained", "tokenizer.pretrained"])
+def test_a_path_that_a_run_keeps_is_the_same_from_everywhere(argument, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    for given, kept in (("corpus", str(tmp_path / "corpus")), ("facebook/bart-base", "facebook/bart-base")):
+        [_, prepared] = entry.prepared(["train.py", f"{argument}={given}"])
+        assert OverridesParser.create().parse_override(prepared).value() == kept
+
+
 def test_a_sweep_over_paths_is_a_sweep():
     assert entry.prepared(["train.py", "-m", "data.dir=a,b"]) == ["train.py", "-m", "data.dir=a,b"]
 

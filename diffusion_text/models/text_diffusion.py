@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -17,16 +16,17 @@ from diffusion_text.diffusion.gaussian import Level, corrupt, per_text
 from diffusion_text.diffusion.information import integrand
 from diffusion_text.diffusion.losses import CosineMagnitudeLoss, CrossEntropyLoss, Loss, MinSNRWeighting, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
-from diffusion_text.diffusion.samplers import GaussianSampler, Generator, ReverseStep, draw_like
+from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.base import ends_step, logs
+from diffusion_text.models.denoising import Denoising
 from diffusion_text.models.evaluation import Evaluation
 from diffusion_text.models.preflight import preflight
 from diffusion_text.models.step_draws import StepDraws
-from diffusion_text.models.writing import Given, Sampled, Writer, root_mean_square
+from diffusion_text.models.writing import Writer
 from diffusion_text.shapes import Latents, Mask, PerText, Times
 from diffusion_text.text_spaces.base import TextSpace
 from diffusion_text.values import flag, one_of, or_null, share
@@ -49,7 +49,7 @@ class Noisy(NamedTuple):
     mask: Mask
 
 
-class TextDiffusion(Writer):
+class TextDiffusion(Denoising):
     """A denoiser in a text space. Routes differ in `set_statistics`, `encode_batch` and `losses`.
 
     `linear_path` adds what a position's own x_t suggests to the denoiser's output, so that the denoiser learns only
@@ -69,7 +69,6 @@ class TextDiffusion(Writer):
     LOGGED: ClassVar = (
         *Writer.LOGGED, *Evaluation.LOGGED, "val/without_context/loss", "train/bound", "val/bound",
     )  # fmt: skip
-    takes = GaussianSampler
     reference: str = "the best linear predictor"
     earliest: float = 0.0  # the time from which on x_t is trained
 
@@ -332,51 +331,3 @@ class TextDiffusion(Writer):
         if self.bound is not None:
             self.log(f"{stage}/bound", self.bound)
         return figures
-
-    # ---- generation
-
-    @property
-    def knobs(self):
-        return (
-            "score temperature" if isinstance(self.prediction, LogitsPrediction) else "rounding temperature",
-            "churn",
-        )
-
-    def reverse(
-        self,
-        sampler: GaussianSampler,
-        x_t: Latents,
-        mask: Mask,
-        generator: Generator,
-        start: float = 1.0,
-        given: Given | None = None,
-    ) -> Iterator[ReverseStep]:
-        """Denoise `x_t` from time `start` to 0, step by step; x̂_0 is always right where tokens are `given`."""
-
-        @torch.no_grad()
-        def predict_x0(x: Latents, t: Times, previous: Latents | None) -> Latents:
-            x_0 = self.predict_x0(x, t, mask, previous if self.self_conditioning else None, sampler.score_temperature)
-            if sampler.snap and float(t[0]) <= sampler.snap:
-                x_0 = self.text_space.snap(x_0)
-            if given is None:
-                return x_0
-            known = self.text_space.encode(given.tokens.expand(mask.shape), mask)
-            return torch.where(given.where.unsqueeze(-1), known, x_0)
-
-        return sampler.reverse(x_t, predict_x0, self.schedule, generator, start, self.time_sampling)
-
-    def write(self, sampler, mask, generators, given, temperature, done):
-        mask = mask.to(self.device)
-        x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generators)
-        peak = 0.0
-        for state in self.reverse(sampler, x_t, mask, generators, given=given):
-            x_t = state.x_s
-            peak = max(peak, root_mean_square(x_t, mask))
-            done(1)
-        if temperature:
-            tokens = self.text_space.draw(x_t, mask, temperature, generators)
-        else:
-            tokens = self.text_space.decode(x_t, mask)
-        if given is not None:
-            tokens = torch.where(given.where, given.tokens, tokens)
-        return Sampled(tokens, root_mean_square(x_t, mask), peak)
