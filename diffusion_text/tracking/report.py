@@ -31,7 +31,7 @@ def write_report(record: Record) -> None:
         verdicts=verdicts(record.figures),
         facts=facts(record),
         predictors=predictor_rows(record.figures),
-        autoencoder=autoencoder_rows(record.figures),
+        splits=split_rows(record.figures),
         by_snr=by_snr,
         by_noise=by_noise,
         frontier=frontier,
@@ -91,12 +91,13 @@ def predictor_rows(figures: dict[str, Any]) -> Rows:
     return rows if bound is None else [*rows, [charts.BOUND, f"{bound:.3f}", f"{bound:.3f}", "", ""]]
 
 
-def autoencoder_rows(figures: dict[str, Any]) -> Rows:
-    """A text autoencoder's figures on validation and test split."""
+def split_rows(figures: dict[str, Any]) -> Rows:
+    """Figures on validation and test split, of what has no noise levels: a text autoencoder, a model of tokens."""
     splits = [figures["val"], figures["test"]]
+    rows = {"nll": "−log p, nats a token", "information": "beyond unigrams, nats a token"} | AUTOENCODER_ROWS
     return [
         [title, *(f"{split[name]:.3f}" for split in splits)]
-        for name, title in AUTOENCODER_ROWS.items()
+        for name, title in rows.items()
         if all(name in split for split in splits) and "model" not in figures["val"]
     ]
 
