@@ -189,7 +189,7 @@ def smaller(program, *arguments):
     data = [] if "data=" in text and "python_docs" not in text else ["data=text_files"]
     data += [] if "data=python_source" in text else ["data.dir=README.md"]
     data += ["data.size=20000"] if "data=markov" in text else []
-    learned = "diffusion_lm" in text
+    learned = any(name in text for name in ("diffusion_lm", "embedding_flow", "autoregressive", "masked_diffusion"))
     own = TINY_TRANSFORMER if learned else [f"text_space.{setting}" for setting in TINY_BART]
     return [*(TINY[1:] if learned and "preflight=" in text else TINY), *data, *own]
 
