@@ -71,8 +71,9 @@ def measure(key: str, name: str, recipe: list[str]) -> None:
     if not (directory / "metrics.json").is_file():
         call("train.py", f"hydra.run.dir={directory}", *recipe, *BRIEF, f"trainer.val_check_interval={steps}")
     samples = directory / "samples"
-    for task in (["task=nll", f"num_samples={TEXTS}"], frontier_of()):
-        call("sample.py", f"run={directory}", *task)
+    for name_of, task in (("nll", ["task=nll", f"num_samples={TEXTS}"]), ("frontier", frontier_of())):
+        if not list(samples.glob(f"{name_of}*.json")):
+            call("sample.py", f"run={directory}", *task)
     figures, nll, frontier = (
         json.loads(file.read_text(encoding="utf-8"))
         for file in (directory / "metrics.json", newest(samples, "nll*.json"), newest(samples, "frontier*.json"))
@@ -90,7 +91,7 @@ def frontier_of() -> list[str]:
         f"batch_size={JUDGED}",
         f"task.nfe=[{','.join(map(str, NFE))}]",
     ]
-    return [*sampling, "task.score_temperatures=[1.2,1,0.85]", "task.temperatures=[0,1]", "task.churn=[]"]
+    return [*sampling, "task.score_temperatures=[1.4,1.2,1,0.85]", "task.temperatures=[0,1]", "task.churn=[]"]
 
 
 # ---- the page

@@ -6,7 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from diffusion_text.errors import UserError
-from diffusion_text.recorded import changes, literal, read_record
+from diffusion_text.recorded import changes, is_recorded, literal, read_record
 from diffusion_text.runs import Run
 
 
@@ -95,3 +95,10 @@ def test_a_record_that_is_none_is_one_line(tmp_path, run):
     run([])
     with pytest.raises(UserError, match=r"changes\.json is damaged: it holds a list; delete it"):
         read_record(Run(tmp_path))
+
+
+def test_a_record_is_of_what_was_asked_for_and_of_nothing_else(composed, run):
+    kept = run(changes(composed("schedule=sqrt", "report.quality=3")))
+    assert is_recorded(composed("schedule=sqrt", "report.quality=3"), kept)
+    assert not is_recorded(composed("schedule=sqrt", "report.quality=4"), kept)
+    assert not is_recorded(composed("schedule=sqrt", "report.quality=3"), Run(kept.directory / "another"))
