@@ -65,14 +65,14 @@ def verdicts(figures: dict[str, Any]) -> list[str]:
 def facts(record: Record) -> dict[str, str]:
     """The run in numbers."""
     figures, config, environment = record.figures, record.config, record.environment
-    rate = record.curve("speed/tokens_per_second")
+    rates = [record.curve(f"speed/{name}_per_second")[-1:] for name in ("steps", "tokens")]
+    speed = [f"{value:,.{digits}f}" for [(_, value)], digits in zip(rates, (1, 0), strict=True)] if all(rates) else []
     revision = (environment.get("revision") or "no checkout")[:12] + (" and changes" if environment["changed"] else "")
     return {
         "parameters": f"{figures['parameters']:,}",
         "steps": f"{figures['step']:,}, best at {figures['best_step']:,}",
         "time": f"{figures['seconds'] / 60:.1f} minutes",
-        "speed": f"{figures['step'] / figures['seconds']:.1f} steps a second"
-        + (f", {rate[-1][1]:,.0f} tokens a second at the end" if rate else ""),
+        "speed": f"{speed[0]} steps a second, {speed[1]} tokens a second at the end" if speed else "not measured",
         "seed": str(config["seed"]),
         "device": f"{environment['device']}, threads: {environment['threads']}, {config['trainer']['precision']}",
         "code": f"{revision}; Python {environment['python']}, torch {environment['torch']}",

@@ -127,3 +127,10 @@ def test_code_that_was_changed_is_said_to_be(finished):
         other = replace(record)
         other.__dict__["environment"] = record.environment | {"revision": revision, "changed": changed}
         assert facts(other)["code"].startswith(said)
+
+
+def test_a_run_that_had_nothing_left_to_train_has_a_report_too(finished):
+    record = finished("embedding")
+    over = replace(record, run=record.run)
+    over.__dict__["figures"] = record.figures | {"seconds": 0.0}
+    assert "steps a second" in facts(over)["speed"]
