@@ -266,7 +266,12 @@ def check_sampler(model: type[Trained], sampler: type[Sampler]) -> None:
 
 
 def check_route(cfg: DictConfig) -> None:
-    """Refuse a text space that the route cannot use, and a tokenizer that nothing asks for."""
+    """Refuse a text space that the route cannot use, a tokenizer that nothing asks for, and parts of diffusion that a
+    model of tokens does not have.
+    """
+    asked = {override.partition("=")[0] for override in HydraConfig.get().overrides.task}
+    for name in (name for name in PARTS if cfg.get(name) is None and name in asked):
+        raise UserError(f"{name}= is of diffusion over x_0, which this model is not: leave it out")
     space = named_class(cfg, "text_space")
     if is_autoencoder(cfg) and not issubclass(space, TrainedSpace):
         raise UserError("model=text_autoencoder trains text_space=bart_mini or text_space=bart_vae: choose one of them")

@@ -179,7 +179,8 @@ def local(words_file, tmp_path_factory):
     for name in ("input.txt", "wiki.train.txt", "wiki.valid.txt", "wiki.test.txt"):
         (corpus / name).write_bytes(words_file.read_bytes())
     cache = tmp_path_factory.mktemp("cache")
-    return ["data=text_files", f"data.dir={corpus}", "data.length=12", "data.batch_size=8", f"cache_dir={cache}"]
+    small = ["data.length=12", "data.batch_size=8", "data.eval_texts=24"]
+    return ["data=text_files", f"data.dir={corpus}", *small, f"cache_dir={cache}"]
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ NOT_RUN = {
 
 TINY = [
     "preflight=warn", "trainer=cpu", "precision=fp32", "trainer.max_steps=2", "sampler.num_steps=2", "num_samples=1",
-    "data.length=16", "text_space.dim=16",
+    "data.length=16", "data.eval_texts=16", "text_space.dim=16",
 ]  # fmt: skip
 TINY_BART = ["layers=1", "heads=2", "vocab_size=320", "max_steps=2"]
 TINY_TRANSFORMER = ["model.width=16", "model.depth=1", "model.heads=2"]

@@ -101,3 +101,10 @@ def test_parts_that_it_does_not_have_are_refused(composed, small_lm, tmp_path):
     )
     with pytest.raises(UserError, match="loss= is of diffusion over x_0"):
         compose_training(cfg)
+
+
+def test_a_part_that_is_chosen_in_vain_is_refused(composed, small_lm, tmp_path):
+    (tmp_path / "run").mkdir()
+    cfg = composed("model=autoregressive", *small_lm[1:], f"run_dir={tmp_path}/run", "schedule=sqrt")
+    with pytest.raises(UserError, match="schedule= is of diffusion over x_0"):
+        compose_training(cfg)
