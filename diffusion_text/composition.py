@@ -269,8 +269,9 @@ def check_route(cfg: DictConfig) -> None:
     """Refuse a text space that the route cannot use, a tokenizer that nothing asks for, and parts of diffusion that a
     model of tokens does not have.
     """
-    asked = {override.partition("=")[0] for override in HydraConfig.get().overrides.task}
-    for name in (name for name in PARTS if cfg.get(name) is None and name in asked):
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)  # unresolved: these are strings
+    asked = {str(override).partition("=")[0] for override in cast(list, overrides)}
+    for name in (name for name in PARTS if name in asked and cfg.get(name) is None):
         raise UserError(f"{name}= is of diffusion over x_0, which this model is not: leave it out")
     space = named_class(cfg, "text_space")
     if is_autoencoder(cfg) and not issubclass(space, TrainedSpace):
