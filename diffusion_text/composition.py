@@ -169,10 +169,9 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
     kept = config.get("sampler") or {}
     if "component" in changes:
         kept = {key: value for key, value in kept.items() if key in cfg.sampler}
-    cache_dir = cfg.cache_dir or default_cache()
-    if "component" in changes:
         check_sampler(type(model), components().get(changes["component"], Sampler))
     sampler = assemble({"sampler": kept | changes}, "sampler")
+    cache_dir = cfg.cache_dir or default_cache()
     with refusing(""):
         session = Session(
             model=model,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -36,6 +37,17 @@ def ends_step(trainer: Trainer, batch_idx: int) -> bool:
 def logs(trainer: Trainer, step: int) -> bool:
     """Whether this step is logged; the last one is."""
     return step % trainer.log_every_n_steps == 0 or step == trainer.max_steps  # type: ignore[attr-defined]
+
+
+@contextmanager
+def leaving_no_trace(model: Trained) -> Iterator[None]:
+    """Inside, a model is looked at with its own seed; gradients and random state are as they were afterwards."""
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(model.seed)
+        yield
+    model.zero_grad()
+    model.train()
 
 
 class Trained(LightningModule, ABC):

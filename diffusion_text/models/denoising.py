@@ -6,11 +6,14 @@ from abc import abstractmethod
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
+from diffusion_text.diffusion.gaussian import Level, per_text
 from diffusion_text.diffusion.predictions import LogitsPrediction, Prediction
 from diffusion_text.diffusion.samplers import GaussianSampler, Generator, ReverseStep, draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
+from diffusion_text.errors import UserError
 from diffusion_text.models.writing import Given, Sampled, Writer, root_mean_square
 from diffusion_text.shapes import Latents, Mask, Times
 
@@ -25,6 +28,9 @@ class Denoising(Writer):
     self_conditioning: float
 
     @abstractmethod
+    def output(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Tensor:
+        """The network's output, in the units of the prediction."""
+
     def predict_x0(
         self,
         x_t: Latents,
@@ -34,6 +40,17 @@ class Denoising(Writer):
         score_temperature: float = 1.0,
     ) -> Latents:
         """The network's estimate of x_0 at times `t`; raises UserError where there are no scores to sharpen."""
+        output = self.output(x_t, t, mask, x_0_previous)
+        if score_temperature != 1:
+            if not isinstance(self.prediction, LogitsPrediction):
+                raise UserError("sampler.score_temperature needs prediction=logits")
+            output = output / score_temperature
+        return self.prediction.to_x0(output, x_t, *self.levels(t))
+
+    def levels(self, t: Times) -> tuple[Level, Level]:
+        """alpha and sigma at each text's time."""
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        return per_text(alpha), per_text(sigma)
 
     @property
     def knobs(self):

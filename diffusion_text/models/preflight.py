@@ -29,6 +29,7 @@ from diffusion_text.diagnostics.preflight import (
 from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import GaussianSampler
 from diffusion_text.metrics.reconstruction import token_accuracy
+from diffusion_text.models.base import leaving_no_trace
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.shapes import Latents, Mask
 
@@ -42,14 +43,8 @@ SEEN = 4  # texts on which the network's sensitivity and the loss without contex
 
 def preflight(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSampler) -> list[Check]:
     """Check `model` as it would be trained on `batch` and sampled with `sampler`; leaves no trace in it."""
-    model.eval()
-    generator_state = torch.get_rng_state()
-    torch.manual_seed(model.seed)
-    checks = measure(model, {name: value[:TEXTS].to(model.device) for name, value in batch.items()}, sampler)
-    model.zero_grad()
-    model.train()
-    torch.set_rng_state(generator_state)
-    return checks
+    with leaving_no_trace(model):
+        return measure(model, {name: value[:TEXTS].to(model.device) for name, value in batch.items()}, sampler)
 
 
 def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSampler) -> list[Check]:

@@ -12,14 +12,13 @@ from torch import Tensor
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diagnostics.references import LinearPredictor, rank_bound
-from diffusion_text.diffusion.gaussian import Level, corrupt, per_text
+from diffusion_text.diffusion.gaussian import Level, corrupt
 from diffusion_text.diffusion.information import integrand
 from diffusion_text.diffusion.losses import CosineMagnitudeLoss, CrossEntropyLoss, Loss, MinSNRWeighting, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
 from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
-from diffusion_text.errors import UserError
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.base import ends_step, logs
 from diffusion_text.models.denoising import Denoising
@@ -123,10 +122,8 @@ class TextDiffusion(Denoising):
                 raise ValueError(f"{name}=null: {cls.__name__} needs one, choose an option of the group")
         or_null(flag, linear_path, "route.linear_path")
         share(self_conditioning, "route.self_conditioning")
-        if (
-            one_of(without_estimate, "route.without_estimate", ("zeros", "reference")) != "zeros"
-            and not self_conditioning
-        ):
+        one_of(without_estimate, "route.without_estimate", ("zeros", "reference"))
+        if without_estimate == "reference" and not self_conditioning:
             raise ValueError("route.without_estimate is what route.self_conditioning reads: set that above 0")
         if isinstance(loss, CosineMagnitudeLoss) and isinstance(weighting, MinSNRWeighting):
             both = "loss=cosine_magnitude has no unit and weighting=min_snr converts units"
@@ -153,7 +150,6 @@ class TextDiffusion(Denoising):
     # ---- prediction: training and sampling both go through here
 
     def output(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Tensor:
-        """The network's output, in the units of the prediction."""
         if x_0_previous is None and self.reads_reference:
             x_0_previous = self.reference_x0(x_t, *self.levels(t))
         output = self.read(self.denoiser(x_t, t, mask, x_0_previous))
@@ -168,22 +164,6 @@ class TextDiffusion(Denoising):
         linear = self.linear(x_t, alpha, sigma)
         return self.prediction.target(linear.x_0, linear.noise, alpha, sigma)
 
-    def predict_x0(
-        self,
-        x_t: Latents,
-        t: Times,
-        mask: Mask,
-        x_0_previous: Latents | None = None,
-        score_temperature: float = 1.0,
-    ) -> Latents:
-        """The network's estimate of x_0 at times `t`; raises UserError where there are no scores to sharpen."""
-        output = self.output(x_t, t, mask, x_0_previous)
-        if score_temperature != 1:
-            if not isinstance(self.prediction, LogitsPrediction):
-                raise UserError("sampler.score_temperature needs prediction=logits")
-            output = output / score_temperature
-        return self.prediction.to_x0(output, x_t, *self.levels(t))
-
     def first_estimate(self, x_t: Latents, t: Times, mask: Mask) -> Latents | None:
         """What self-conditioning reads when there is no step before: the network's estimate without it."""
         return self.predict_x0(x_t, t, mask) if self.self_conditioning else None
@@ -191,11 +171,6 @@ class TextDiffusion(Denoising):
     def reference_x0(self, x_t: Latents, alpha: Level, sigma: Level) -> Latents:
         """What a position's own x_t says of its x_0: the estimate that information is counted from."""
         return self.linear(x_t, alpha, sigma).x_0
-
-    def levels(self, t: Times) -> tuple[Level, Level]:
-        """alpha and sigma at each text's time."""
-        alpha, sigma = self.schedule.alpha_sigma(t)
-        return per_text(alpha), per_text(sigma)
 
     def noised(self, x_0: Latents, noise: Latents, t: Times, mask: Mask) -> Noisy:
         """x_0 at times `t` of the forward process."""

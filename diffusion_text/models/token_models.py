@@ -25,6 +25,7 @@ from diffusion_text.diffusion.time_sampling import StratifiedTimes
 from diffusion_text.diffusion.token_samplers import LeftToRightSampler, UnmaskingSampler
 from diffusion_text.errors import UserError
 from diffusion_text.metrics.likelihood import Likelihood
+from diffusion_text.models.base import leaving_no_trace
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.writing import Given, Sampled, Writer
 from diffusion_text.shapes import Latents, Mask, PerText, Tokens
@@ -141,22 +142,15 @@ class TokenModel(Writer):
     def preflight(self, batch, sampler) -> list[Check]:
         few = {name: value[:8].to(self.device) for name, value in batch.items()}
         tokens, mask = few["tokens"], few["mask"]
-        self.trained_on(tokens, mask, StepDraws(self.seed, 0, self.max_length, len(tokens))).mean().backward()
-        gradients = {name: parameter.grad for name, parameter in self.named_parameters()}
-        state = torch.get_rng_state()
-        torch.manual_seed(self.seed)
-        self.eval()
-        x = self.text_space.encode(tokens, mask).detach()
-        checks = [
-            position_sensitivity(self.denoiser, x, mask),
-            padding_leak(self.denoiser, x, mask),
-            sees_ahead(self.denoiser, x, mask, self.denoiser.causal),
-            gradient_reach(gradients),
-        ]
-        self.train()
-        self.zero_grad()
-        torch.set_rng_state(state)
-        return checks
+        with leaving_no_trace(self):
+            self.trained_on(tokens, mask, StepDraws(self.seed, 0, self.max_length, len(tokens))).mean().backward()
+            x = self.text_space.encode(tokens, mask).detach()
+            return [
+                position_sensitivity(self.denoiser, x, mask),
+                padding_leak(self.denoiser, x, mask),
+                sees_ahead(self.denoiser, x, mask, self.denoiser.causal),
+                gradient_reach({name: parameter.grad for name, parameter in self.named_parameters()}),
+            ]
 
     # ---- writing
 

@@ -253,10 +253,10 @@ def token_figures(model: Writer, logged: dict[str, Any]) -> dict[str, Any]:
         figures[stage] = {name: float(logged[f"{stage}/{name}"]) for name in ("loss", *Likelihood.FIGURES)}
     val = figures["val"]
     sign = "=" if model.likelihood == "exact" else "≤"
-    sentence = (
-        f"Knows {val['information']:.3f} ± {val['information_error']:.3f} nats a token beyond {model.reference}: "
-        f"−log p {sign} {val['nll']:.3f} ± {val['nll_error']:.3f}."
-    )
+    known, error = val["information"], val["information_error"]
+    more = f"{known:.3f} ± {error:.3f} nats a token"
+    knows = f"{more} beyond {model.reference}" if known > 2 * error else f"no more than {model.reference}: {more}"
+    sentence = f"Knows {knows}; −log p {sign} {val['nll']:.3f} ± {val['nll_error']:.3f}."
     return figures | {"information_verdict": sentence}
 
 
