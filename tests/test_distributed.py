@@ -4,11 +4,10 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from torch.testing import assert_close
@@ -31,10 +30,7 @@ def route(request, local, small_lm, bart_directory):
 
 
 def train(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    return forked.call(ROOT / "train.py", *arguments, cwd=ROOT)
 
 
 def weights(run):
@@ -68,16 +64,14 @@ def test_one_process_killed_ends_both_within_half_a_minute(small_lm, tmp_path, v
     run = tmp_path / "run"
     settings = [*small_lm, *TWO, "preflight=off", "trainer.max_steps=100000", "trainer.val_check_interval=100000"]
     settings += ["trainer.log_every_n_steps=1", f"hydra.run.dir={run}", "callbacks.samples=null"]
-    first = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *settings], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    wait_for(lambda: "Step 10 of" in history(run) or first.poll() is not None, 120)
-    assert first.poll() is None
-    [second] = children(first.pid)
-    os.kill((first.pid, second)[victim], signal.SIGKILL)
-    assert first.wait(30) != 0
-    wait_for(lambda: not Path(f"/proc/{second}").exists() or state(second) == "Z", 30)
+    with forked.started(ROOT / "train.py", *settings, cwd=ROOT) as first:
+        wait_for(lambda: "Step 10 of" in history(run) or not first.is_alive(), 120)
+        assert first.is_alive()
+        [second] = children(first.pid)
+        os.kill((first.pid, second)[victim], signal.SIGKILL)
+        first.join(30)
+        assert first.exitcode not in (0, None)
+        wait_for(lambda: not Path(f"/proc/{second}").exists() or state(second) == "Z", 30)
 
 
 def history(run):

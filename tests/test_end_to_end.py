@@ -7,10 +7,9 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from lightning import Callback
@@ -55,10 +54,7 @@ def call(tmp_path_factory):
     variables = {"OMP_NUM_THREADS": "1", "DIFFUSION_TEXT_CACHE": str(elsewhere / "cache")}
 
     def call(script, *arguments):
-        return subprocess.run(
-            [sys.executable, str(ROOT / script), *arguments],
-            cwd=elsewhere, env=os.environ | variables, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+        return forked.call(ROOT / script, *arguments, cwd=elsewhere, env=os.environ | variables)
 
     call.cache = elsewhere / "cache"
     return call

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -31,6 +32,8 @@ def call(tmp_path):
     def call(script, *arguments, prefix=()):
         environment = os.environ | {"OMP_NUM_THREADS": "1", "DIFFUSION_TEXT_CACHE": str(tmp_path / "cache")}
         environment.pop("HYDRA_FULL_ERROR", None)
+        if not prefix:
+            return forked.call(ROOT / script, *arguments, cwd=tmp_path, env=environment)
         return subprocess.run(
             [sys.executable, *prefix, str(ROOT / script), *arguments],
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,

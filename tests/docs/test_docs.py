@@ -48,6 +48,7 @@ TINY = [
     "preflight=warn", "trainer=cpu", "precision=fp32", "trainer.max_steps=2", "sampler.num_steps=2", "num_samples=1",
     "data.length=16", "data.eval_texts=16", "text_space.dim=16",
 ]  # fmt: skip
+UNREPORTED = ["report.quality=0", "report.frontier=0", "report.garbled=0", "report.trace_steps=0"]
 TINY_BART = ["layers=1", "heads=2", "vocab_size=320", "max_steps=2"]
 TINY_TRANSFORMER = ["model.width=16", "model.depth=1", "model.heads=2"]
 
@@ -172,11 +173,12 @@ def instruction(line):
         return ["exec", line]
     words = shlex.split(line.replace("PATH", "README.md"), comments=True)
     words = words[1:] if words[0] == "python" else words
-    return [*words, *smaller(*words)]
+    shown = [command for block in blocks() if block.page in ("README", "quickstart") for command in block.typed]
+    return [*words, *smaller(*words, reported=line in shown)]
 
 
-def smaller(program, *arguments):
-    """Overrides under which a command takes a second or two."""
+def smaller(program, *arguments, reported):
+    """Overrides under which a command takes a second or two; with a report where there is one to be read."""
     text = " ".join(arguments)
     if program == "pytest":  # inside follow.py, which has imported what pytest would rewrite
         return ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
@@ -191,7 +193,8 @@ def smaller(program, *arguments):
     data += ["data.size=20000"] if "data=markov" in text else []
     learned = any(name in text for name in ("diffusion_lm", "embedding_flow", "autoregressive", "masked_diffusion"))
     own = TINY_TRANSFORMER if learned else [f"text_space.{setting}" for setting in TINY_BART]
-    return [*(TINY[1:] if learned and "preflight=" in text else TINY), *data, *own]
+    tiny = TINY[1:] if learned and "preflight=" in text else TINY
+    return [*tiny, *data, *own, *([] if reported else UNREPORTED)]
 
 
 @pytest.mark.parametrize("line", followed())

@@ -8,9 +8,11 @@ import io
 import json
 import re
 from contextlib import nullcontext
+from pathlib import Path
 
 import failures as benchmark
 import pytest
+from omegaconf import OmegaConf
 
 from diffusion_text.composition import compose_task, compose_training
 from diffusion_text.errors import UserError
@@ -19,25 +21,29 @@ from diffusion_text.tracking.records import Record
 from diffusion_text.training import train
 
 TOLD = {f"failure/{name}" for name in ("padding", "snap_space", "positions", "cosine_rounding")}  # before training
-BRIEF = ["trainer=cpu", "report.quality=0", "report.frontier=0", "report.garbled=0", "report.trace_steps=0"]
+BRIEF = [
+    "trainer=cpu", "data.eval_texts=256", "report.quality=0", "report.frontier=0", "report.garbled=0",
+    "report.trace_steps=0",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def ended(composed_once, tmp_path_factory):
-    """A function that trains a preset, once; returns its run."""
+    """A function that trains a preset, those that differ in name and objective alone once; returns its run."""
     place, trained = tmp_path_factory.mktemp("presets"), {}
 
     def ended(name, *overrides):
-        if (name, *overrides) not in trained:
-            directory = place / re.sub("[/=]", "-", "-".join([name, *overrides]))
-            directory.mkdir()
-            places = [f"cache_dir={place}/cache", f"run_dir={directory}"]
-            only = ["preflight=only"] if name in TOLD else []
-            training = compose_training(composed_once(f"experiment={name}", *places, *BRIEF, *overrides, *only))
+        only = ["preflight=only"] if name in TOLD else []
+        cfg = composed_once(f"experiment={name}", f"cache_dir={place}/cache", "run_dir=???", *BRIEF, *overrides, *only)
+        recipe = OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, cfg.keys() - {"name", "objective"}))
+        if recipe not in trained:
+            cfg.run_dir = str(place / re.sub("[/=]", "-", "-".join([name, *overrides])))
+            Path(cfg.run_dir).mkdir()
+            training = compose_training(cfg)
             with pytest.raises(UserError, match=r"^preflight: ") if only else nullcontext():
                 train(training)
-            trained[name, *overrides] = training.run
-        return trained[name, *overrides]
+            trained[recipe] = training.run
+        return trained[recipe]
 
     return ended
 

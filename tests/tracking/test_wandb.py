@@ -1,11 +1,11 @@
 import copy
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked
 import pytest
 
 from diffusion_text.composition import compose_training
@@ -80,11 +80,7 @@ def sweep(small_lm, tmp_path_factory):
         "sampler.score_temperature=0.5,0,1",  # needs logits, which shows when it samples; cannot be; is well
         f"hydra.sweep.dir={elsewhere}/temperatures", "hydra.sweep.subdir=${hydra.job.num}",
     ]  # fmt: skip
-    shown = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "-m", *overrides],
-        cwd=elsewhere, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
+    shown = forked.call(ROOT / "train.py", "-m", *overrides, cwd=elsewhere)
     assert shown.returncode == 1, shown.stderr
     jobs = [wandb_runs(Run(elsewhere / "temperatures" / str(number))) for number in range(3)]
     return SimpleNamespace(jobs=jobs, printed=shown.stdout + shown.stderr)
