@@ -32,6 +32,14 @@ def _same_draws_every_run():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="module")
+def shapes_unchecked():
+    """For modules that train whole runs, a tenth of whose time the checks would take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        yield
+
+
 @pytest.fixture(scope="session", params=["linear", "cosine", "sqrt", "log_snr_linear"])
 def schedule(request):
     """Each noise schedule, as published."""

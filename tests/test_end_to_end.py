@@ -32,6 +32,9 @@ SMALL = [
 # 7 batches make an epoch, so steps 10, 15 and 20 each lie within one.
 
 
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
+
+
 @pytest.fixture(scope="module")
 def corpus_file(tmp_path_factory):
     """Paragraphs that repeat one of twelve words: a tiny BART learns to give such texts back in a hundred steps."""

@@ -22,9 +22,11 @@ from diffusion_text.training import train
 
 TOLD = {f"failure/{name}" for name in ("padding", "snap_space", "positions", "cosine_rounding")}  # before training
 BRIEF = [
-    "trainer=cpu", "data.eval_texts=256", "report.quality=0", "report.frontier=0", "report.garbled=0",
+    "trainer=cpu", "data.eval_texts=128", "report.quality=0", "report.frontier=0", "report.garbled=0",
     "report.trace_steps=0",
 ]  # fmt: skip
+
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
 
 
 @pytest.fixture(scope="module")
