@@ -164,8 +164,9 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
         checkpoint = find_checkpoint(run, ckpt, words(cfg.outputs, "outputs"))
         changes = as_data({key: value for key, value in cfg.sampler.items() if value != "run"})
     task = build(cfg, "task")
-    config, weights, step = load(checkpoint)
-    model = restore(checkpoint, config, weights).to("cuda" if torch.cuda.is_available() else "cpu")
+    model, config, step = restored(checkpoint)
+    judge = getattr(task, "judge", None)
+    judged_by = None if judge is None else restored(find_checkpoint(judge, None, cfg.outputs))[0]
     kept = config.get("sampler") or {}
     if "component" in changes:
         kept = {key: value for key, value in kept.items() if key in cfg.sampler}
@@ -186,8 +187,15 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
             batch_size=cfg.batch_size,
             out=None if cfg.out is None else Path(words(cfg.out, "out")),
             data=lambda: assemble(config, "data", cache_dir=cache_dir),
+            judged_by=judged_by,
         )
     return task, session
+
+
+def restored(checkpoint: Path) -> tuple[Writer, dict[str, Any], int]:
+    """The model of a checkpoint, where there is a GPU on that, its configuration, and its step."""
+    config, weights, step = load(checkpoint)
+    return restore(checkpoint, config, weights).to("cuda" if torch.cuda.is_available() else "cpu"), config, step
 
 
 def default_cache() -> str:

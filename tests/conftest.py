@@ -40,7 +40,7 @@ def shapes_unchecked():
         yield
 
 
-@pytest.fixture(scope="session", params=["linear", "cosine", "sqrt", "log_snr_linear"])
+@pytest.fixture(scope="session", params=["linear", "cosine", "sqrt", "log_snr_linear", "tan"])
 def schedule(request):
     """Each noise schedule, as published."""
     from diffusion_text.diffusion import schedules
@@ -50,6 +50,7 @@ def schedule(request):
         "cosine": schedules.CosineSchedule,
         "sqrt": schedules.SqrtSchedule,
         "log_snr_linear": schedules.LogSNRLinearSchedule,
+        "tan": schedules.TanSchedule,
     }[request.param]()
 
 

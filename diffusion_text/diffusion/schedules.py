@@ -6,6 +6,7 @@ x_t = alpha·x_0 + sigma·noise,  alpha = √ᾱ,  sigma = √(1 − ᾱ)       
 (2) cosine          ᾱ(t) = cos²(π/2·(t + s)/(1 + s)) / cos²(π/2·s/(1 + s))          Nichol & Dhariwal 2021, eq. 17
 (3) sqrt            ᾱ(t) = (1 − √(t + s)) / (1 − √s)                               Li et al. 2022, appendix A
 (4) log-SNR-linear  log SNR(t) = (1 − t)·max + t·min,  ᾱ = sigmoid(log SNR)        Kingma et al. 2021, appendix
+(5) tan             ᾱ(t) = 1 / (1 + d²·tan²(π/2·t))                                Shabalin et al. 2024 (TEncDM)
 """
 
 import math
@@ -102,3 +103,14 @@ class LogSNRLinearSchedule(NoiseSchedule):
 
     def alpha_bar(self, t):
         return torch.sigmoid((1 - t) * self.log_snr_max + t * self.log_snr_min)
+
+
+class TanSchedule(NoiseSchedule):
+    """Equation (5), TEncDM's: the cosine schedule with 2·log(d) taken from its log SNR, so that more time is noisy."""
+
+    def __init__(self, d: float = 9.0):
+        self.d = number(d, "schedule.d", above=0)
+
+    def alpha_bar(self, t):
+        cosine, sine = torch.cos(math.pi / 2 * t), torch.sin(math.pi / 2 * t)
+        return cosine**2 / (cosine**2 + self.d**2 * sine**2)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from diffusion_text.data.base import pad
+from diffusion_text.errors import UserError
 from diffusion_text.metrics.frontier import TextScores
 from diffusion_text.metrics.ngrams import Text
 from diffusion_text.metrics.text_quality import QualityReference, TextQuality, entropy
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+    from diffusion_text.models.writing import Writer
 
+JUDGED = 64  # texts at a time
 FOLLOWED = 1_000_000  # tokens of the training split from which trigrams are drawn
 
 
@@ -31,11 +34,24 @@ class Quality(NamedTuple):
     most_frequent: str
 
 
-class Judge:
-    """TextQuality of texts in a corpus's tokens, `splits`; special tokens don't count."""
+def check_judge(network: Writer, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise UserError for a model that cannot judge texts in these tokens."""
+    if network.likelihood != "exact":
+        kind = type(network).__name__
+        raise UserError(f"task.judge: {kind} knows no exact likelihood: use one of model=autoregressive")
+    if network.text_space.tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise UserError("task.judge was trained on other tokens: train one with this run's data= and tokenizer=")
 
-    def __init__(self, splits: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase):
-        self.splits, self.pad_token_id = splits, tokenizer.pad_token_id
+
+class Judge:
+    """TextQuality of texts in a corpus's tokens, `splits`; special tokens don't count. `network`, a model that tells
+    exactly how likely a text in these tokens is, takes the place of the n-grams in `scores`.
+    """
+
+    def __init__(self, splits: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, network: Writer | None = None):
+        if network is not None:
+            check_judge(network, tokenizer)
+        self.splits, self.pad_token_id, self.network = splits, tokenizer.pad_token_id, network
         self.special = torch.tensor(tokenizer.all_special_ids)
         batches = splits["train"].with_format("numpy").iter(1000)
         self.texts = [tokens[~np.isin(tokens, self.special)] for batch in batches for tokens in batch["tokens"]]
@@ -50,10 +66,23 @@ class Judge:
     def scores(self, tokens: Tokens) -> TextScores:
         """The judge's nats, the number of tokens, and the entropy of each of these texts."""
         texts = [text[~np.isin(text, self.special)] for text in tokens.cpu().numpy()]
+        entropies = np.array([entropy(text) if len(text) else np.nan for text in texts])
+        if self.network is not None:
+            return TextScores(*self.nats(self.network, tokens), entropies)
         lengths = np.array([len(text) for text in texts])
         judged = -self.reference.judge.log_probabilities(texts)
         nats = np.array([part.sum() for part in np.split(judged, lengths.cumsum()[:-1])])
-        return TextScores(nats, lengths, np.array([entropy(text) if len(text) else np.nan for text in texts]))
+        return TextScores(nats, lengths, entropies)
+
+    def nats(self, network: Writer, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
+        """−log p of each text, and its tokens, those included that begin and end it."""
+        tokens = tokens.to(network.device)
+        mask, generator = tokens != self.pad_token_id, torch.Generator().manual_seed(0)
+        nats = [
+            torch.stack(list(network.nats(*batch, 1, None, generator).values())).sum(0)
+            for batch in zip(tokens.split(JUDGED), mask.split(JUDGED), strict=True)
+        ]
+        return torch.cat(nats).double().cpu().numpy(), mask.sum(1).cpu().numpy()
 
     def real(self, split: str, count: int) -> Tokens:
         """`count` real texts, or as many as there are, from all over a split."""

@@ -100,7 +100,7 @@ class TrainedSpace(SpaceRecipe):
 
     Trained until a share `target` of the first validation texts' tokens comes back, looked at every LOOK_EVERY steps,
     and for `max_steps` at most, or just that long where the target is null: steps of `batch_size` texts at
-    `learning_rate`, on the objective of TextAutoencoder with its `mask_probability` and `kl_weight`.
+    `learning_rate`, on the objective of TextAutoencoder with its `mask_probability`, `kl_weight` and `decoder_noise`.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class TrainedSpace(SpaceRecipe):
         learning_rate: float,
         mask_probability: float,
         kl_weight: float,
+        decoder_noise: float,
         seed: int,
     ):
         self.max_steps = whole(max_steps, "text_space.max_steps", 1)
@@ -121,6 +122,7 @@ class TrainedSpace(SpaceRecipe):
         self.objective = {
             "mask_probability": share(mask_probability, "text_space.mask_probability"),
             "kl_weight": number(kl_weight, "text_space.kl_weight", least=0),
+            "decoder_noise": share(decoder_noise, "text_space.decoder_noise"),
         }
 
     @abstractmethod
@@ -200,9 +202,10 @@ class BartMini(TrainedSpace):
         batch_size: int = 32,
         learning_rate: float = 1e-3,
         mask_probability: float = 0.1,
+        decoder_noise: float = 0.0,
         seed: int = 0,
     ):
-        super().__init__(max_steps, target, batch_size, learning_rate, mask_probability, 0.0, seed)
+        super().__init__(max_steps, target, batch_size, learning_rate, mask_probability, 0.0, decoder_noise, seed)
         self.dim, self.heads = whole(dim, "text_space.dim", 1, WIDEST), whole(heads, "text_space.heads", 1)
         if self.dim % self.heads:
             raise ValueError(f"text_space.dim={dim} is not a multiple of text_space.heads={heads}")
@@ -268,9 +271,10 @@ class BartVAE(TrainedSpace):
         learning_rate: float = 1e-3,
         mask_probability: float = 0.1,
         kl_weight: float = 1e-3,
+        decoder_noise: float = 0.0,
         seed: int = 0,
     ):
-        super().__init__(max_steps, target, batch_size, learning_rate, mask_probability, kl_weight, seed)
+        super().__init__(max_steps, target, batch_size, learning_rate, mask_probability, kl_weight, decoder_noise, seed)
         self.backbone = instance(backbone, "text_space.backbone", SpaceRecipe)
         if isinstance(backbone, LearnedSpace):
             raise ValueError("text_space.backbone is no BART: choose text_space@text_space.backbone=bart_mini")

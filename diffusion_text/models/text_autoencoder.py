@@ -2,6 +2,8 @@
 variational bottleneck where there is one (Kingma & Welling 2014).
 
 (1) loss = −log p(tokens | z) a token + kl_weight · KL(q(z | masked tokens) ‖ N(0, 1)) a latent
+(2) z_ν = mean + √(1 − ν)·(z − mean) + √ν·std·noise,  ν ~ U(0, decoder_noise), in place of z in training, so that the
+    decoder reads what a denoiser leaves                                                 Shabalin et al. 2024
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from diffusion_text.diagnostics.preflight import Check, gradient_reach
 from diffusion_text.figures import LATENTS, Figure
 from diffusion_text.metrics.reconstruction import exact_match, token_accuracy
 from diffusion_text.models.base import Trained
+from diffusion_text.shapes import Latents, Mask
 from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder, Posterior
 from diffusion_text.values import number, share
 
@@ -28,7 +31,7 @@ def noisy_accuracy(level: float) -> str:
 
 
 class TextAutoencoder(Trained):
-    """Trains `autoencoder` on equation (1) with `mask_probability` of the input tokens masked.
+    """Trains `autoencoder` on equation (1) with `mask_probability` of the input tokens masked, its decoder on (2).
 
     Logs the loss and its parts, `reconstruction` and `kl`; `accuracy` of each token given those before it; and, of
     the first validation batch, decoded freely: `token_accuracy` and `exact_match`, and the token accuracy with noise
@@ -53,9 +56,17 @@ class TextAutoencoder(Trained):
         *(f"val/{name}" for name in ("token_accuracy", "exact_match", *(noisy_accuracy(x) for x in NOISE_LEVELS))),
     )
 
-    def __init__(self, autoencoder: BartAutoencoder, mask_probability: float, kl_weight: float, **optimisation):
+    def __init__(
+        self,
+        autoencoder: BartAutoencoder,
+        mask_probability: float,
+        kl_weight: float,
+        decoder_noise: float = 0.0,
+        **optimisation,
+    ):
         super().__init__(**optimisation)
         self.autoencoder = autoencoder
+        self.decoder_noise = share(decoder_noise, "text_space.decoder_noise")
         self.mask_probability = share(mask_probability, "text_space.mask_probability")
         self.kl_weight = number(kl_weight, "text_space.kl_weight", least=0)
 
@@ -64,12 +75,20 @@ class TextAutoencoder(Trained):
         tokens, mask = batch["tokens"], batch["mask"]
         posterior = self.autoencoder.encode(shown, mask)
         latent_mask = mask[:, :: self.autoencoder.compression]
-        z = posterior.sample() if posterior_sample else posterior.mean
+        z = self.noised(posterior.sample(), latent_mask) if posterior_sample else posterior.mean
         output = self.autoencoder.reconstruct(z, latent_mask, tokens, mask)
         kl = posterior.kl(latent_mask)
         accuracy = (output.logits.argmax(-1) == tokens)[mask].float().mean()
         loss = output.loss + self.kl_weight * kl
         return {"loss": loss, "reconstruction": output.loss, "kl": kl, "accuracy": accuracy}
+
+    def noised(self, z: Latents, mask: Mask) -> Latents:
+        """Equation (2), one ν a text; mean and std of each channel are those of the batch's real latents."""
+        if not self.decoder_noise:
+            return z
+        mean, std = z[mask].mean(0), z[mask].std(0)
+        noise = self.decoder_noise * torch.rand(len(z), 1, 1, device=z.device)
+        return mean + (1 - noise).sqrt() * (z - mean) + noise.sqrt() * std * torch.randn_like(z)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         tokens = batch["tokens"]

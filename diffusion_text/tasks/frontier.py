@@ -20,7 +20,7 @@ from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.charts import for_page, frontier
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.terminal import console
-from diffusion_text.values import listed, number, one_of, share, whole
+from diffusion_text.values import listed, number, one_of, or_null, share, whole, words
 
 
 class Point(NamedTuple):
@@ -47,6 +47,8 @@ class Frontier:
     """Sample `num_samples` texts at each number of network evaluations `nfe` and each value of each of the model's
     knobs: temperature of the scores where it says how likely each token is, and of the rounding otherwise;
     churn (DDIM's η, from deterministic to DDPM's noise). Real texts of `split` are the point to reach.
+
+    `judge`: a run of model=autoregressive in the same tokens that judges in place of the 5-gram.
     """
 
     FIGURES: ClassVar = {
@@ -61,7 +63,9 @@ class Frontier:
         temperatures: Sequence[float] = (0.0, 0.5, 0.75, 1.0, 1.25),
         churn: Sequence[float] = (0.0, 0.5, 1.0),
         split: str = "test",
+        judge: str | None = None,
     ):
+        self.judge = or_null(words, judge, "task.judge")
         self.nfe = listed(nfe, "task.nfe", whole, fewest=1, least=1)
         self.split = one_of(split, "task.split", SPLITS)
         self.knobs = {
@@ -145,6 +149,7 @@ class Frontier:
             if found
         ]
         facts = {"real": {"judge_nll": real.judge_nll, "text_entropy": real.entropy}, "seed": session.seed}
+        facts["judge"] = self.judge or "5-gram"
         path = session.file("frontier", ".json")
         written = {"at_real_entropy": told, **facts, "num_samples": session.num_samples, "points": rows}
         write_json(path, written)

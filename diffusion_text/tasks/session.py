@@ -44,6 +44,7 @@ class Session:
     batch_size: int = 64
     out: Path | None = None
     data: Callable[[], TextDataModule] | None = field(default=None, repr=False)
+    judged_by: Writer | None = field(default=None, repr=False)  # in place of n-grams
     made: dict[str, Any] = field(default_factory=dict, repr=False)  # what sessions made from this one share
 
     def __post_init__(self) -> None:
@@ -81,7 +82,7 @@ class Session:
         """The judge of texts in the model's corpus."""
         if "judge" not in self.made:
             tokenizer = self.model.text_space.tokenizer
-            self.made["judge"] = Judge(self.corpus.tokens(tokenizer), tokenizer)
+            self.made["judge"] = Judge(self.corpus.tokens(tokenizer), tokenizer, self.judged_by)
         return self.made["judge"]
 
     def sample(self, given: Given | None = None) -> Sampled:

@@ -18,6 +18,7 @@ from diffusion_text.diffusion.schedules import (
     LinearSchedule,
     LogSNRLinearSchedule,
     SqrtSchedule,
+    TanSchedule,
 )
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "golden" / "schedules.json").read_text())
@@ -73,6 +74,13 @@ def test_linear_interpolates_log_alpha_bar():
 def test_log_snr_linear_is_linear(t):
     log_snr = LogSNRLinearSchedule(8.0, -4.0).log_snr(torch.tensor(t, dtype=torch.float64))
     assert log_snr.item() == pytest.approx(8 - 12 * t, abs=1e-9)
+
+
+@given(t=EVERYWHERE, d=st.floats(0.1, 100))
+def test_tan_is_a_cosine_with_a_constant_taken_from_its_log_snr(t, d):
+    t = torch.tensor(0.01 + 0.98 * t, dtype=torch.float64)
+    shift = CosineSchedule(s=0.0).log_snr(t) - TanSchedule(d).log_snr(t)
+    assert shift.item() == pytest.approx(2 * math.log(d), abs=1e-6)
 
 
 def test_starts_at_data_and_ends_at_noise(schedule):
@@ -138,6 +146,7 @@ def test_times_come_in_any_shape(schedule, shape):
         (LinearSchedule, {"beta_end": math.nan}),
         (LinearSchedule, {"num_steps": 0}),
         (CosineSchedule, {"s": -0.1}),
+        (TanSchedule, {"d": 0.0}),
         (CosineSchedule, {"s": 1.0}),
         (SqrtSchedule, {"s": -0.1}),
         (SqrtSchedule, {"s": 1.0}),

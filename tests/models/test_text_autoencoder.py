@@ -65,3 +65,15 @@ class Sequences:
 
     def __init__(self, tokens):
         self.sequences = tokens
+
+
+def test_the_decoder_learns_from_latents_of_which_at_most_so_much_is_noise(make, batch):
+    module = make()
+    module.decoder_noise = 0.5
+    z, mask = torch.randn(400, 30, 3) * torch.tensor([1.0, 4.0, 9.0]) + 5, torch.ones(400, 30, dtype=torch.bool)
+    noisy = module.noised(z, mask)
+    kept = ((noisy - 5) * (z - 5)).mean((0, 1)) / z.var((0, 1))
+    torch.testing.assert_close(kept, torch.full((3,), 0.862), atol=0.02, rtol=0)  # the mean of √(1 − ν)
+    torch.testing.assert_close(noisy.std((0, 1)), z.std((0, 1)), atol=0, rtol=0.02)
+    module.decoder_noise = 0.0
+    assert module.noised(z, mask) is z

@@ -18,7 +18,7 @@ def asked(composed, small_lm, local, saved, sampled, tmp_path):
 
     def start(model, *overrides):
         checkpoint = saved(compose_training(composed(f"model={model}", *small_lm[1:], f"run_dir={tmp_path}/run")))
-        return sampled(checkpoint, cache, *overrides)
+        return sampled(checkpoint, cache, *(override.replace("ITSELF", f"{tmp_path}/run") for override in overrides))
 
     return start
 
@@ -108,3 +108,35 @@ def test_a_part_that_is_chosen_in_vain_is_refused(composed, small_lm, tmp_path):
     cfg = composed("model=autoregressive", *small_lm[1:], f"run_dir={tmp_path}/run", "schedule=sqrt")
     with pytest.raises(UserError, match="schedule= is of diffusion over x_0"):
         compose_training(cfg)
+
+
+# ---- an autoregressive run as a judge
+
+
+def test_a_judge_finds_a_text_as_likely_as_its_own_task_nll(asked):
+    settings = ("num_samples=3", "sampler.num_steps=1")
+    task, session = asked(MODELS[0], "task=nll", *settings)
+    task(session)
+    nll = json.loads((session.run.samples / "nll.json").read_text(encoding="utf-8"))
+    task, session = asked(MODELS[0], "task=frontier", "task.judge=ITSELF", "task.score_temperatures=[1]", *settings)
+    scores = session.judge.scores(session.texts("test")[0])
+    assert scores.judge_nll == pytest.approx(nll["nats_per_token"]["total"]["value"])
+    assert scores.tokens.sum() == nll["tokens"]
+    task(session)
+    [file] = session.run.samples.glob("frontier*.json")
+    assert json.loads(file.read_text(encoding="utf-8"))["judge"] == str(session.run.directory)
+
+
+def test_what_has_a_bound_only_is_no_judge(asked):
+    _, session = asked(MODELS[1], "task=frontier", "task.judge=ITSELF")
+    with pytest.raises(UserError, match=r"^task\.judge: MaskedDiffusion knows no exact likelihood"):
+        session.judge  # noqa: B018
+
+
+def test_a_judge_of_other_tokens_is_refused(asked, sampled, lm_checkpoint, local, composed, saved, small_lm, tmp_path):
+    (tmp_path / "bytes").mkdir()
+    other = ["model=autoregressive", *small_lm[2:], "tokenizer.vocab_size=320", f"run_dir={tmp_path}/bytes"]
+    saved(compose_training(composed(*other)))
+    _, session = sampled(lm_checkpoint, local[-1], "task=frontier", f"task.judge={tmp_path}/bytes")
+    with pytest.raises(UserError, match=r"^task\.judge was trained on other tokens"):
+        session.judge  # noqa: B018
