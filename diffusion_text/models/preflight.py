@@ -11,6 +11,7 @@ from torch import Tensor
 from diffusion_text.diagnostics.preflight import (
     ACROSS,
     Check,
+    decoder_tolerance,
     first_step,
     gradient_reach,
     kept_statistics,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 TEXTS = 8
 DECODED = 16  # tokens a text that are decoded, one by one
+ERRORS = (0.2, 0.4, 0.6, 0.8)  # of x_0, in its standard deviations
 SEEN = 4  # texts on which the network's sensitivity and the loss without context are measured
 
 
@@ -50,10 +52,11 @@ def preflight(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianS
 def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSampler) -> list[Check]:
     """Every check, in the order in which a text travels: space, network, loss, sampling."""
     space, denoiser, tokens, token_mask = model.text_space, model.denoiser, batch["tokens"], batch["mask"]
+    ahead = space.encodes_ahead
     with torch.no_grad():
         x_0, mask = model.encode_batch(batch)
         decoded = space.decode(x_0, mask, limit=DECODED)
-        clean = x_0 if space.encodes_ahead else space.encode(tokens, token_mask)
+        clean = x_0 if ahead else space.encode(tokens, token_mask)
         snapped = space.snap(clean)
     real = space.latent_mask(token_mask)
     real = F.pad(real, (0, mask.shape[1] - real.shape[1]))
@@ -63,13 +66,13 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSam
     draws = StepDraws(model.seed, 0, model.max_length, len(token_mask))
     model.trained_on(batch, draws)[2]["loss"].mean().backward()
     few = {name: value[:SEEN] for name, value in batch.items()}
-    of_rows = not (space.encodes_ahead or isinstance(model.prediction, LogitsPrediction))
+    of_rows = not (ahead or isinstance(model.prediction, LogitsPrediction))
     gradients = {n: parameter.grad for n, parameter in model.named_parameters() if parameter.requires_grad}
     return [
-        round_trip(token_accuracy(decoded, tokens[:, :DECODED], token_mask[:, :DECODED]), not space.encodes_ahead),
+        round_trip(token_accuracy(decoded, tokens[:, :DECODED], token_mask[:, :DECODED]), not ahead),
         snap_space(snapped, clean, real),
         latent_scale(x_0, real),
-        *([standardisation(x_0, real)] if space.encodes_ahead else []),
+        *([standardisation(x_0, real), decoder_tolerance(tolerated(model, batch, x_0, mask))] if ahead else []),
         kept_statistics({name for name, _ in space.named_buffers()}, set(space.state_dict())),
         readable_share(x_0, tokens.masked_fill(~token_mask, -1), real, model.schedule),
         output_rank(denoiser, denoiser.output_width, space.dim, model.is_bare_epsilon, x_0.device),
@@ -81,6 +84,15 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSam
         loss_without_context(context_free_loss(model, few, x_0[:SEEN], mask[:SEEN]), of_rows),
         first_step(float(model.prediction.x0_per_output(*model.levels(last))[0]), sampler.clip),
     ]
+
+
+@torch.no_grad()
+def tolerated(model: TextDiffusion, batch: dict[str, Tensor], x_0: Latents, mask: Mask) -> dict[float, float]:
+    """The share of the tokens that is read, by the size of the error in x_0."""
+    tokens, token_mask = batch["tokens"][:, :DECODED], batch["mask"][:, :DECODED]
+    noise = torch.randn_like(x_0)
+    decoded = {size: model.text_space.decode(x_0 + size * noise, mask, limit=DECODED) for size in ERRORS}
+    return {size: token_accuracy(read, tokens, token_mask) for size, read in decoded.items()}
 
 
 @torch.no_grad()

@@ -6,15 +6,16 @@ import torch
 from diffusion_text.tasks.probe import Probe
 
 
-def test_each_level_is_measured_in_both_units(session):
+def test_each_level_is_measured_in_both_units_and_denoised(session):
     run = session("num_samples=3")
     Probe([0.1, 2.0])(run)
     with (run.run.samples / "probe.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["unit"], float(row["noise_std"])) for row in rows] == [
-        (unit, level) for unit in ("raw", "standardised") for level in (0.0, 0.1, 2.0)
+        (unit, level) for unit in ("raw", "standardised", "denoised") for level in (0.0, 0.1, 2.0)
     ]
     assert rows[0] | {"unit": ""} == rows[3] | {"unit": ""}, "without noise the unit does not matter"
+    assert [float(row["error"]) for row in rows[3:6]] == pytest.approx([0, 0.1, 2.0], rel=0.1)
     assert all(0 <= float(row[name]) <= 1 for row in rows for name in ("token_accuracy", "exact_match", "chrf"))
     assert (run.run.samples / "probe.png").stat().st_size > 5000
 
