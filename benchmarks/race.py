@@ -33,8 +33,8 @@ ABLATIONS = {  # of embedding_flow, one change each
     "heads start uniform": ["model.local_heads=null"],
     "gates start at 0.1": ["model.gates=0.1"],
     "AdamW at 2e-3": ["optimizer=adamw", "optimizer.lr=2e-3", "~optimizer.muon_lr"],
-    "zeros where there is no estimate": ["route.without_estimate=zeros"],
-    "no self-conditioning": ["route.self_conditioning=0", "route.without_estimate=zeros"],
+    "without the reference beside x_t": ["route.reads_reference=false"],
+    "no self-conditioning": ["route.self_conditioning=0"],
     "embeddings 32 wide": ["text_space.dim=32"],
     "schedule=log_snr_linear": ["schedule=log_snr_linear"],
 }

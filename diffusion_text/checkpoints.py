@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -48,9 +48,11 @@ class Make(Protocol):
     def __call__(self, node: str, **arguments: Any) -> Any: ...
 
 
-def make_denoiser(make: Make, dim: int, self_conditioning: float) -> Denoiser:
-    """The network for latents of width `dim`."""
-    return make("model", dim=dim, self_conditioning=self_conditioning > 0)
+def make_denoiser(make: Make, dim: int, route: Mapping[str, Any]) -> Denoiser:
+    """The network for latents of width `dim` that reads what the `route` gives it."""
+    return make(
+        "model", dim=dim, estimates=(route.get("self_conditioning", 0) > 0) + route.get("reads_reference", False)
+    )
 
 
 def given(parts: dict[str, Any]) -> dict[str, Any]:
@@ -82,17 +84,17 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
             f"python train.py text_space=bart_base text_space.pretrained={run.text_space}"
         )
     try:
-        self_conditioning, longest = config["route"].get("self_conditioning", 0.0), len(weights["length_counts"]) - 1
+        route, longest = dict(config["route"]), len(weights["length_counts"]) - 1
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{checkpoint} holds an incomplete configuration: {first_line(error)}") from error
     recipe: SpaceRecipe = make("text_space")
     if recipe.kept and not run.text_space.is_dir():
         raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")
-    check_sizes(make, recipe, weights, self_conditioning)
+    check_sizes(make, recipe, weights, route)
     if recipe.kept:
         check_directory(run.text_space)
     space = recipe.load(run.text_space)
-    denoiser = make_denoiser(make, space.dim, self_conditioning)
+    denoiser = make_denoiser(make, space.dim, route)
     parts = given({name: make(name) for name in PARTS})
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts)
     if difference := misfit(weights, model.state_dict()):
@@ -103,13 +105,13 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     return model.eval()
 
 
-def check_sizes(make: Make, recipe: SpaceRecipe, weights: dict[str, torch.Tensor], self_conditioning: float) -> None:
+def check_sizes(make: Make, recipe: SpaceRecipe, weights: dict[str, torch.Tensor], route: dict[str, Any]) -> None:
     """Refuse a configuration of other sizes than the weights, before memory is taken for them."""
     spaces = [tensor.shape for name, tensor in weights.items() if name.startswith("text_space.")]
     if not any(recipe.dim in shape for shape in spaces):
         raise UserError(f"text_space: the weights are of no space of {recipe.dim} channels")
     with torch.device("meta"), at_most(len(weights)):
-        denoiser = make_denoiser(make, recipe.dim, self_conditioning)
+        denoiser = make_denoiser(make, recipe.dim, route)
     for name, parameter in denoiser.named_parameters():
         stored = weights.get(f"denoiser.{name}")
         if stored is None or stored.shape != parameter.shape:

@@ -138,7 +138,7 @@ def compose_diffusion(
     """
     parts = {name: make(name) for name in PARTS}
     check_parts(cfg, parts)
-    denoiser = make_denoiser(make, recipe.dim, cfg.route.get("self_conditioning", 0.0))
+    denoiser = make_denoiser(make, recipe.dim, cfg.route)
     space = recipe.load(kept) if kept else recipe.build(data)
     data.prepare(space.tokenizer, cast(Encoder, space) if space.encodes_ahead else None)
     longest = len(data.statistics["length_counts"]) - 1

@@ -232,7 +232,7 @@ def test_every_job_of_a_preset_can_be_built(composed, preset, base):
     for job in jobs:
         cfg = composed(*base, f"sweep={preset}", *job)
         check_parts(cfg, {name: build(cfg, name) for name in PARTS})
-        assert make_denoiser(partial(build, cfg), 64, cfg.route.self_conditioning).output_width > 0
+        assert make_denoiser(partial(build, cfg), 64, cfg.route).output_width > 0
         assert build(cfg, "optimizer").keywords["lr"] > 0
 
 

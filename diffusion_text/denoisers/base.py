@@ -10,25 +10,29 @@ from torch import Tensor, nn
 
 from diffusion_text.shapes import Latents, Mask, Times
 
+Estimates = Float[Tensor, "batch length estimated"]
+
 
 class Denoiser(nn.Module, ABC):
     """A network from a noisy latent to a prediction of the same shape.
 
-    `self_conditioning` tells whether it reads `x_0_previous`, its own earlier estimate (Chen et al. 2023);
+    Beside x_t it reads so many `estimates` of x_0, such as its own earlier one (Chen et al. 2023), side by side;
     the output is a linear function of `output_width` features a position, which bounds its rank.
     """
 
-    self_conditioning: bool = False
+    estimates: int = 0
     output_width: int
 
     @abstractmethod
-    def forward(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Latents: ...
+    def forward(self, x_t: Latents, t: Times, mask: Mask, estimates: Estimates | None = None) -> Latents: ...
 
-    def with_estimate(self, x_t: Latents, x_0_previous: Latents | None) -> Float[Tensor, "batch length channels"]:
-        """x_t and, under self-conditioning, the earlier estimate beside it: 0 where there is none yet."""
-        if not self.self_conditioning:
+    def with_estimates(self, x_t: Latents, estimates: Estimates | None) -> Float[Tensor, "batch length channels"]:
+        """x_t and the estimates beside it: 0 where there are none yet."""
+        if not self.estimates:
             return x_t
-        return torch.cat([x_t, torch.zeros_like(x_t) if x_0_previous is None else x_0_previous], dim=-1)
+        if estimates is None:
+            estimates = x_t.new_zeros(*x_t.shape[:2], self.estimates * x_t.shape[2])
+        return torch.cat([x_t, estimates], dim=-1)
 
 
 def sinusoidal(positions: Float[Tensor, "count"], dim: int) -> Float[Tensor, "count dim"]:

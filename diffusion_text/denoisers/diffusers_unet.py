@@ -14,10 +14,12 @@ class DiffusersUNet1D(Denoiser):
     diffusers' blocks know no mask: padding is zeroed at both ends, but normalisation and attention see it.
     """
 
-    def __init__(self, dim: int, self_conditioning: bool = False):
+    def __init__(self, dim: int, estimates: int = 0):
         super().__init__()
-        if self_conditioning:
-            raise ValueError("model=diffusers_unet does not read x_0_previous: set route.self_conditioning=0")
+        if estimates:
+            raise ValueError(
+                "model=diffusers_unet reads x_t alone: set route.self_conditioning=0 and route.reads_reference=false"
+            )
         try:
             from diffusers import UNet1DModel
         except ImportError as error:
@@ -35,7 +37,7 @@ class DiffusersUNet1D(Denoiser):
             up_block_types=("AttnUpBlock1D", "AttnUpBlock1D", "UpBlock1DNoSkip"),
         )
 
-    def forward(self, x_t, t, mask, x_0_previous=None):
+    def forward(self, x_t, t, mask, estimates=None):
         x = (x_t * mask.unsqueeze(-1)).transpose(1, 2)
         length = x.shape[-1]
         shortfall = max(

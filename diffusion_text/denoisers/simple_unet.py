@@ -14,10 +14,12 @@ class SimpleUNet1D(Denoiser):
     Nothing passes around the bottom: what L/4 positions cannot hold is lost.
     """
 
-    def __init__(self, dim: int, width: int | None = None, time_dim: int = 256, self_conditioning: bool = False):
+    def __init__(self, dim: int, width: int | None = None, time_dim: int = 256, estimates: int = 0):
         super().__init__()
-        if self_conditioning:
-            raise ValueError("model=simple_unet does not read x_0_previous: set route.self_conditioning=0")
+        if estimates:
+            raise ValueError(
+                "model=simple_unet reads x_t alone: set route.self_conditioning=0 and route.reads_reference=false"
+            )
         chosen = or_null(whole, width, "model.width", least=4, most=WIDEST)
         time_dim = even(time_dim, "model.time_dim", WIDEST)
         self.output_width = width = chosen or max(GROUPS, round(dim / 3 / GROUPS) * GROUPS)
@@ -31,7 +33,7 @@ class SimpleUNet1D(Denoiser):
         self.norms = nn.ModuleList(MaskedGroupNorm(width) for _ in range(6))
         self.leave = nn.Conv1d(width, dim, 3, padding=1)
 
-    def forward(self, x_t, t, mask, x_0_previous=None):
+    def forward(self, x_t, t, mask, estimates=None):
         time = self.time_to_features(F.silu(self.time(t))).unsqueeze(-1)
         masks = [mask.unsqueeze(1)]
         masks += [halve(masks[0]), halve(halve(masks[0]))]

@@ -38,17 +38,17 @@ class TextUNet1D(Denoiser):
         time_dim: int = 256,
         positions: str = "none",
         magnitude_scale: bool = False,
-        self_conditioning: bool = False,
+        estimates: int = 0,
     ):
         super().__init__()
         full = dim if one_of(width, "model.width", ("narrow", "full")) == "full" else dim / 3
         self.positions = one_of(positions, "model.positions", ("none", "sinusoidal"))
-        self.self_conditioning, blocks = self_conditioning, whole(blocks, "model.blocks", 1, DEEPEST)
+        self.estimates, blocks = estimates, whole(blocks, "model.blocks", 1, DEEPEST)
         first, middle, last = (max(GROUPS, round(full * ratio / GROUPS) * GROUPS) for ratio in (1, 1.5, 2))
         self.output_width = first
 
         self.time = TimeEmbedding(time_dim := even(time_dim, "model.time_dim", WIDEST))
-        self.enter = nn.Conv1d(dim * (2 if self_conditioning else 1), first, 3, padding=1)
+        self.enter = nn.Conv1d(dim * (1 + estimates), first, 3, padding=1)
         self.down_1 = Level(first, first, time_dim, blocks)
         self.shrink_1 = nn.Conv1d(first, first, 3, stride=2, padding=1)
         self.down_2 = Level(first, middle, time_dim, blocks)
@@ -62,8 +62,8 @@ class TextUNet1D(Denoiser):
             nn.init.normal_(parameter, std=1e-3)  # start close to the linear path alone
         self.scale = nn.Parameter(torch.ones(())) if flag(magnitude_scale, "model.magnitude_scale") else None
 
-    def forward(self, x_t, t, mask, x_0_previous=None):
-        x_t = self.with_estimate(x_t, x_0_previous)
+    def forward(self, x_t, t, mask, estimates=None):
+        x_t = self.with_estimates(x_t, estimates)
         time = self.time(t)
         mask_1 = mask.unsqueeze(1)
         mask_2 = halve(mask_1)

@@ -35,7 +35,7 @@ class TinyTransformer(Denoiser):
         positions: str = "none",
         max_length: int = 1024,
         head: bool = False,
-        self_conditioning: bool = False,
+        estimates: int = 0,
     ):
         super().__init__()
         heads, depth = whole(heads, "model.heads", 1), whole(depth, "model.depth", 1, DEEPEST)
@@ -45,15 +45,15 @@ class TinyTransformer(Denoiser):
         if dim % factor:
             both = f"model.positions={positions} and model.heads={heads}"
             raise ValueError(f"{both} need a text_space.dim that {factor} divides, not {dim}")
-        self.self_conditioning, self.output_width = self_conditioning, dim
-        self.enter = nn.Linear(2 * dim, dim) if self_conditioning else nn.Identity()
+        self.estimates, self.output_width = estimates, dim
+        self.enter = nn.Linear((1 + estimates) * dim, dim) if estimates else nn.Identity()
         self.time = nn.Linear(1, dim)
         self.positions = Positions(positions, dim, heads, max_length)
         self.layers = nn.ModuleList(Layer(dim, heads, feed_forward, dropout) for _ in range(depth))
         self.head = nn.Linear(dim, dim) if head else nn.Identity()
 
-    def forward(self, x_t, t, mask, x_0_previous=None):
-        h = self.enter(self.with_estimate(x_t, x_0_previous))
+    def forward(self, x_t, t, mask, estimates=None):
+        h = self.enter(self.with_estimates(x_t, estimates))
         h, rotation = self.positions(h + self.time(t.to(h)[:, None, None]))
         for layer in self.layers:
             h = layer(h, mask, rotation)

@@ -41,7 +41,7 @@ class Transformer(Denoiser):
         gates: float = 0.1,
         qk_norm: bool = False,
         causal: bool = False,
-        self_conditioning: bool = False,
+        estimates: int = 0,
     ):
         super().__init__()
         width, heads = whole(width, "model.width", 2, WIDEST), whole(heads, "model.heads", 1)
@@ -55,10 +55,10 @@ class Transformer(Denoiser):
         if causal and any(offset > 0 for offset in offsets):
             raise ValueError("model.local_heads of a causal model look back: use offsets of 0 and less")
         attention = {"local_heads": offsets, "qk_norm": flag(qk_norm, "model.qk_norm"), "causal": causal}
-        self.self_conditioning, self.output_width = self_conditioning, min(width, dim)
+        self.estimates, self.output_width = estimates, min(width, dim)
         self.finds_neighbours = positions == "rotary" and not offsets  # its heads have to, by themselves
         self.time = TimeEmbedding(width)
-        self.enter = nn.Linear(dim * (2 if self_conditioning else 1), width)
+        self.enter = nn.Linear(dim * (1 + estimates), width)
         self.positions = Positions(positions, width, heads, max_length)
         self.blocks = nn.ModuleList(Block(width, heads, dropout, gates, **attention) for _ in range(depth))
         self.modulate = nn.Linear(width, 2 * width)
@@ -66,10 +66,10 @@ class Transformer(Denoiser):
         for parameter in self.leave.parameters():
             nn.init.normal_(parameter, std=1e-3)  # start close to the linear path alone
 
-    def forward(self, x_t, t, mask, x_0_previous=None, caches: list[Cache] | None = None):
+    def forward(self, x_t, t, mask, estimates=None, caches: list[Cache] | None = None):
         """`caches`, one a block, hold the positions before these of a causal model."""
         first = len(caches[0]) if caches else 0
-        h, rotation = self.positions(self.enter(self.with_estimate(x_t, x_0_previous)), first)
+        h, rotation = self.positions(self.enter(self.with_estimates(x_t, estimates)), first)
         time = F.silu(self.time(t))
         layers: Sequence[Cache | None] = caches or [None] * len(self.blocks)
         for block, cache in zip(self.blocks, layers, strict=True):

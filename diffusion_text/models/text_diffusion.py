@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_text.denoisers.base import Denoiser
+from diffusion_text.denoisers.base import Denoiser, Estimates
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diagnostics.references import LinearPredictor, rank_bound
 from diffusion_text.diffusion.gaussian import Level, corrupt
@@ -28,7 +28,7 @@ from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.writing import Writer
 from diffusion_text.shapes import Latents, Mask, PerText, Times
 from diffusion_text.text_spaces.base import TextSpace
-from diffusion_text.values import flag, one_of, or_null, share
+from diffusion_text.values import flag, or_null, share
 
 log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
@@ -55,8 +55,8 @@ class TextDiffusion(Denoising):
     what is left; it is Karras et al.'s skip connection (2022, eq. 7) with the latents' covariance in the
     place of their variance. Null: for every prediction but epsilon, which the original line predicted bare.
 
-    `without_estimate`: what `self_conditioning` reads where there is no earlier estimate: zeros, or what each position
-    says by itself, the reference.
+    The denoiser reads its own earlier estimate with `self_conditioning`, for this share of the texts in training; and
+    with `reads_reference` what each position says by itself, the estimate that information is counted from.
     """
 
     FIGURES: ClassVar = (
@@ -82,7 +82,7 @@ class TextDiffusion(Denoising):
         time_sampling: TimeSampling,
         linear_path: bool | None = None,
         self_conditioning: float = 0.0,
-        without_estimate: str = "zeros",
+        reads_reference: bool = False,
         max_length: int = 64,
         **optimisation,
     ):
@@ -93,14 +93,14 @@ class TextDiffusion(Denoising):
             weighting,
             linear_path=linear_path,
             self_conditioning=self_conditioning,
-            without_estimate=without_estimate,
+            reads_reference=reads_reference,
         )
         self.denoiser, self.text_space = denoiser, text_space
         self.schedule, self.prediction = schedule, prediction
         self.loss, self.weighting, self.time_sampling = loss, weighting, time_sampling
         self.linear = LinearPredictor(text_space.dim)
         self.linear_path = not isinstance(prediction, EpsilonPrediction) if linear_path is None else linear_path
-        self.self_conditioning, self.reads_reference = self_conditioning, without_estimate == "reference"
+        self.self_conditioning, self.reads_reference = self_conditioning, reads_reference
         self.evaluation = Evaluation()
 
     @classmethod
@@ -111,7 +111,7 @@ class TextDiffusion(Denoising):
         weighting: Weighting,
         linear_path: bool | None = None,
         self_conditioning: float = 0.0,
-        without_estimate: str = "zeros",
+        reads_reference: bool = False,
         **others: Any,
     ) -> None:
         """Raise ValueError where parts and settings make no sense, each by itself or together."""
@@ -122,9 +122,7 @@ class TextDiffusion(Denoising):
                 raise ValueError(f"{name}=null: {cls.__name__} needs one, choose an option of the group")
         or_null(flag, linear_path, "route.linear_path")
         share(self_conditioning, "route.self_conditioning")
-        one_of(without_estimate, "route.without_estimate", ("zeros", "reference"))
-        if without_estimate == "reference" and not self_conditioning:
-            raise ValueError("route.without_estimate is what route.self_conditioning reads: set that above 0")
+        flag(reads_reference, "route.reads_reference")
         if isinstance(loss, CosineMagnitudeLoss) and isinstance(weighting, MinSNRWeighting):
             both = "loss=cosine_magnitude has no unit and weighting=min_snr converts units"
             raise ValueError(f"{both}: use weighting=uniform, or loss=mse")
@@ -150,10 +148,17 @@ class TextDiffusion(Denoising):
     # ---- prediction: training and sampling both go through here
 
     def output(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Tensor:
-        if x_0_previous is None and self.reads_reference:
-            x_0_previous = self.reference_x0(x_t, *self.levels(t))
-        output = self.read(self.denoiser(x_t, t, mask, x_0_previous))
+        output = self.read(self.denoiser(x_t, t, mask, self.beside(x_t, t, x_0_previous)))
         return output + self.without_context(x_t, *self.levels(t)) if self.linear_path else output
+
+    def beside(self, x_t: Latents, t: Times, x_0_previous: Latents | None) -> Estimates | None:
+        """The estimates of x_0 that the denoiser reads: its own earlier one, 0 where it has none, and the reference."""
+        estimates = []
+        if self.self_conditioning:
+            estimates.append(torch.zeros_like(x_t) if x_0_previous is None else x_0_previous)
+        if self.reads_reference:
+            estimates.append(self.reference_x0(x_t, *self.levels(t)).to(x_t))
+        return torch.cat(estimates, dim=-1) if estimates else None
 
     def read(self, features: Latents) -> Tensor:
         """What the denoiser puts out, in the units of the prediction."""
@@ -201,14 +206,13 @@ class TextDiffusion(Denoising):
 
     @torch.no_grad()
     def earlier_estimates(self, noisy: Noisy, draws: StepDraws) -> Latents | None:
-        """What the network reads beside x_t: its own estimate for a share of the texts, none for the others."""
+        """The network's own estimate for a share of the texts, none for the others."""
         if not self.self_conditioning:
             return None
         chosen = draws.chosen(self.self_conditioning, noisy.x_t.device)
-        x_t, none = noisy.x_t, torch.zeros_like(noisy.x_t)
-        estimates = self.reference_x0(x_t, noisy.alpha, noisy.sigma).to(x_t) if self.reads_reference else none
+        estimates = torch.zeros_like(noisy.x_t)
         if len(chosen):
-            seen = self.predict_x0(x_t[chosen], noisy.t[chosen], noisy.mask[chosen])
+            seen = self.predict_x0(noisy.x_t[chosen], noisy.t[chosen], noisy.mask[chosen])
             estimates[chosen] = seen.to(estimates)
         return estimates
 

@@ -31,6 +31,7 @@ class Probe:
     def __init__(self, levels: list[float] = (0.1, 0.5, 1.0)):  # type: ignore[assignment]
         self.levels = [float(level) for level in listed(levels, "task.levels", number, fewest=1, least=0)]
 
+    @torch.no_grad()
     def __call__(self, session: Session) -> None:
         space = session.diffusion.text_space
         tokens, mask = session.texts()

@@ -111,12 +111,12 @@ def test_rotary_positions_are_relative():
 @pytest.mark.parametrize("cls", [SimpleUNet1D, DiffusersUNet1D])
 def test_what_cannot_condition_on_itself_says_so(cls):
     with pytest.raises(ValueError, match="self_conditioning"):
-        cls(DIM, self_conditioning=True)
+        cls(DIM, estimates=1)
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_a_transformer_reads_its_earlier_estimate(name):
-    net = network(TRANSFORMERS[name], self_conditioning=True)
+    net = network(TRANSFORMERS[name], estimates=1)
     x_t, t, mask = texts(9, 5)
     assert (net(x_t, t, mask, torch.randn_like(x_t)) - net(x_t, t, mask)).norm() > 1e-3
 

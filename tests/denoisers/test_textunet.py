@@ -58,7 +58,7 @@ def test_padding_is_zero_in_the_output(lengths, padding):
 @pytest.mark.parametrize("positions", ["none", "sinusoidal"])
 @given(lengths=st.lists(st.integers(1, 21), min_size=2, max_size=4))
 def test_content_of_padding_does_not_enter(positions, lengths):
-    net = network_with_biases(positions=positions, self_conditioning=True)
+    net = network_with_biases(positions=positions, estimates=1)
     x_t, t, mask = texts(*lengths)
     x_0 = torch.randn_like(x_t)
     padding = ~mask.unsqueeze(-1)
@@ -138,7 +138,7 @@ def test_output_depends_on_t(dim, width):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"blocks": 2}, {"width": "full"}, {"self_conditioning": True}, {"magnitude_scale": True}],
+    [{}, {"blocks": 2}, {"width": "full"}, {"estimates": 1}, {"magnitude_scale": True}],
     ids=str,
 )
 def test_gradient_reaches_every_parameter(arguments):
@@ -151,10 +151,10 @@ def test_gradient_reaches_every_parameter(arguments):
 
 
 def test_self_conditioning_reads_the_previous_estimate():
-    net = network(self_conditioning=True)
+    net = network(estimates=1)
     x_t, t, mask = texts(9, 6)
     without = net(x_t, t, mask)
-    assert net.self_conditioning
+    assert net.estimates
     assert_close(net(x_t, t, mask, torch.zeros_like(x_t)), without)
     assert (net(x_t, t, mask, torch.randn_like(x_t)) - without).norm() > 0.01 * without.norm()
 
@@ -162,7 +162,7 @@ def test_self_conditioning_reads_the_previous_estimate():
 def test_without_self_conditioning_the_previous_estimate_is_ignored():
     net = network()
     x_t, t, mask = texts(9, 6)
-    assert not net.self_conditioning
+    assert not net.estimates
     assert_close(net(x_t, t, mask, torch.randn_like(x_t)), net(x_t, t, mask))
 
 

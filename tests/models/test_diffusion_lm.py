@@ -319,7 +319,7 @@ def test_what_the_data_counted_travels_in_the_checkpoint(make_model):
 def test_a_step_tells_the_time_sampling_its_losses(make_model, batch, alone, prediction):
     model = make_model(
         prediction,
-        denoiser=Transformer(DIM, width=16, depth=1, heads=2, self_conditioning=True),
+        denoiser=Transformer(DIM, width=16, depth=1, heads=2, estimates=1),
         self_conditioning=0.5,
         time_sampling=AdaptiveTimes(num_bins=4),
     ).train()
