@@ -6,6 +6,7 @@ Sharper samples please any judge, and say less. So a judge's figure is compared 
 (2) standard error over texts: of (1) with texts drawn anew with replacement, the same ones at every setting  Efron 1979
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,13 +31,15 @@ class TextScores(NamedTuple):
 
     @property
     def judge_nll(self) -> float:
-        """Nats a token."""
-        return float(self.nats.sum() / self.tokens.sum())
+        """Nats a token; NaN where there are none."""
+        tokens = int(self.tokens.sum())
+        return float(self.nats.sum()) / tokens if tokens else math.nan
 
     @property
     def entropy(self) -> float:
-        """Mean over texts."""
-        return float(np.nanmean(self.entropies))
+        """Mean over the texts that have tokens; NaN where none has."""
+        found = self.entropies[~np.isnan(self.entropies)]
+        return float(found.mean()) if len(found) else math.nan
 
 
 def at_entropy(curve: Sequence[TextScores], entropy: float) -> Mean | None:
@@ -52,7 +55,9 @@ def at_entropy(curve: Sequence[TextScores], entropy: float) -> Mean | None:
 
 
 def interpolated(curve: Sequence[TextScores], entropy: float) -> float:
-    """Equation (1); NaN outside the curve."""
-    points = sorted((scores.entropy, scores.judge_nll) for scores in curve)
+    """Equation (1); NaN outside the curve, of which settings without a token are no part."""
+    points = sorted((scores.entropy, scores.judge_nll) for scores in curve if scores.tokens.sum())
+    if not points:
+        return math.nan
     entropies, judged = zip(*points, strict=True)
     return float(np.interp(entropy, entropies, judged, left=np.nan, right=np.nan))

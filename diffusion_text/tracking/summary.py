@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -154,6 +155,8 @@ def sampling_verdict(rms: float, peak_rms: float) -> str:
 def quality_verdict(columns: Columns) -> str:
     """One sentence on how much samples are like real text: never the judge alone, which repetition pleases."""
     samples, real = columns["samples"], columns["real text"]
+    if math.isnan(samples["judge_nll"]):
+        return "Text quality: the samples are empty, there is nothing to judge."
     figures = {
         "judge_nll": "5-gram judge {:.2f} nats a token",
         "text_entropy": "entropy of each text {:.2f}",

@@ -37,3 +37,10 @@ def test_the_standard_error_is_that_of_a_mean_over_texts():
 def test_a_text_without_tokens_has_no_entropy():
     empty = TextScores(np.array([20.0, 0.0]), np.array([10, 0]), np.array([2.0, np.nan]))
     assert (empty.judge_nll, empty.entropy) == (2.0, 2.0)
+
+
+def test_a_setting_without_a_token_is_no_point():
+    nothing = TextScores(np.zeros(4), np.zeros(4, dtype=int), np.full(4, np.nan))
+    assert np.isnan([nothing.judge_nll, nothing.entropy]).all()
+    assert interpolated([scores(2.0, 2.0), nothing, scores(4.0, 3.0)], 2.5) == pytest.approx(3.0)
+    assert at_entropy([nothing], 2.5) is None

@@ -154,6 +154,10 @@ def test_a_collapse_is_named_however_well_it_is_judged(samples, name):
     assert f"; {name}." in quality_verdict(columns(**samples))
 
 
+def test_empty_samples_are_said_to_be_empty_and_no_more():
+    assert quality_verdict(columns(judge_nll=math.nan)).endswith("the samples are empty, there is nothing to judge.")
+
+
 def test_a_figure_by_which_nonsense_is_better_is_said_to_say_nothing():
     said = quality_verdict(columns(judge_nll=6.0, unigram_kl=0.5))
     assert "By 5-gram judge, nats a token alone nonsense is better (unigrams): it says nothing here." in said
