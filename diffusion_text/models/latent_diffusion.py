@@ -3,6 +3,7 @@
 import torch
 
 from diffusion_text.diffusion.predictions import LogitsPrediction
+from diffusion_text.models.likelihood import latent_bound_terms
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.text_spaces.bart import BartSpace
 
@@ -26,6 +27,15 @@ class LatentDiffusion(TextDiffusion):
 
     def encode_batch(self, batch, random=None):
         return self.text_space.standardize(batch["latents"]), batch["latent_mask"]
+
+    @property
+    def likelihood(self):
+        """A bound where the encoder is variational. Latents of another have a density, and the text has no bound."""
+        return "bound" if self.text_space.is_variational else None
+
+    @torch.no_grad()
+    def nats(self, tokens, mask, draws, t_0, generator):
+        return latent_bound_terms(self, tokens, mask, draws, t_0 or 1e-3, generator)
 
     def losses(self, batch, noisy, output):
         target = self.prediction.target(noisy.x_0, noisy.noise, noisy.alpha, noisy.sigma)

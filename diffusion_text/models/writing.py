@@ -42,7 +42,7 @@ class Writer(Trained):
     """
 
     takes: ClassVar[type[Sampler]]
-    likelihood: ClassVar[str | None] = None  # exact or bound
+    likelihood: str | None = None  # exact or bound
     reference: str  # what information is counted from
     text_space: TextSpace
     length_counts: Tensor

@@ -26,6 +26,7 @@ class NLL:
 
     Tokens embedded in noise are read at time `t_0`: with prediction=logits by the network, at 0.001 if it is not given;
     otherwise by Bayes' rule, each by itself, at 0.3: before that, a network's error in x_0 costs more than it tells.
+    Latents of a variational encoder are known down to `t_0`, 0.001 if it is not given, and the decoder reads them.
     """
 
     def __init__(self, draws: int = 8, t_0: float | None = None):
@@ -35,7 +36,8 @@ class NLL:
     def __call__(self, session: Session) -> None:
         model = session.model
         if model.likelihood is None:
-            raise UserError("task=nll needs a model that tells how likely a text is: model=diffusion_lm or a baseline")
+            told = "model=diffusion_lm, a baseline, or text_space=bart_vae, whose encoder is variational"
+            raise UserError(f"task=nll needs a model that tells how likely a text is: {told}")
         if session.text is not None or session.num_samples < 2:
             raise UserError("task=nll is for two texts or more of the test split: use num_samples=2 or more, no text=")
         tokens, mask = session.texts("test")

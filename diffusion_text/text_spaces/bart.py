@@ -6,10 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_text.shapes import Latents, Mask, Tokens
-from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder
+from diffusion_text.shapes import Latents, Mask, PerText, Tokens
+from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder, Posterior
 from diffusion_text.text_spaces.base import Frozen, TextSpace, weights_digest
 
 
@@ -68,6 +69,26 @@ class BartSpace(TextSpace):
         device = self.mean.device
         with torch.no_grad():
             return self.frozen.on(device).encode(tokens.to(device), mask.to(device)).mean
+
+    @property
+    def is_variational(self) -> bool:
+        """Whether the encoder gives a distribution of latents."""
+        return self.frozen.module.bottleneck is not None
+
+    @torch.no_grad()
+    def posterior(self, tokens: Tokens, mask: Mask) -> Posterior:
+        """What the encoder knows of x_0."""
+        raw = self.frozen.on(self.mean.device).encode(tokens, mask)
+        spread = None if raw.log_variance is None else raw.log_variance - 2 * self.std.log()
+        return Posterior(self.standardize(raw.mean), spread)
+
+    @torch.no_grad()
+    def nats(self, x_0: Latents, tokens: Tokens, mask: Mask) -> PerText:
+        """−log p of the texts' tokens, each given x_0 and those before it."""
+        z, autoencoder = x_0 * self.std + self.mean, self.frozen.on(x_0.device)
+        logits = autoencoder.reconstruct(z, self.latent_mask(mask), tokens, mask).logits
+        each = F.cross_entropy(logits.float().transpose(1, 2), tokens, reduction="none")
+        return each.masked_fill(~mask, 0).sum(1)
 
     def standardize(self, raw: Latents) -> Latents:
         """Raw latents to x_0."""

@@ -81,7 +81,7 @@ def test_the_seed_decides(embedded):
 
 
 def test_the_latent_route_is_refused(session):
-    with pytest.raises(UserError, match="model=diffusion_lm or a baseline") as refusal:
+    with pytest.raises(UserError, match="model=diffusion_lm, a baseline, or text_space=bart_vae") as refusal:
         NLL()(session())
     assert "\n" not in str(refusal.value)
 
@@ -234,3 +234,25 @@ def test_the_bound_is_unigram_entropy_less_information(composed, small_lm, saved
     error = (information["information_error"] ** 2 + bound.standard_error**2 + unigram.standard_error**2) ** 0.5
     assert abs(unigram.value - bound.value - information["information"]) < 4 * error
     assert (information["information"] < -0.05) == (std > 0)
+
+
+# ---- latents
+
+
+@pytest.fixture
+def latent(composed, settings, saved, sampled):
+    """A function from overrides of train.py to the session of an untrained model of latents."""
+    cache = next(setting for setting in settings if setting.startswith("cache_dir"))
+    return lambda *overrides: sampled(
+        saved(compose_training(composed(*overrides, *settings[2:]))), cache, "task=nll", "num_samples=3", "task.draws=2"
+    )
+
+
+def test_latents_of_a_variational_encoder_have_a_bound(latent, bart_directory):
+    backbone = ["text_space@text_space.backbone=bart_base", f"text_space.backbone.pretrained={bart_directory}"]
+    small = ["text_space.dim=6", "text_space.compression=2", "text_space.max_steps=2"]
+    task, session = latent("text_space=bart_vae", *backbone, *small)
+    task(session)
+    written = figures(session)
+    assert set(written["nats_per_token"]) == {"prior", "diffusion", "encoder", "reconstruction", "total"}
+    assert (written["kind"], written["texts"]) == ("bound", 3)
