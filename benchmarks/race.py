@@ -43,6 +43,7 @@ BRIEF = [
     "report.frontier=0", "report.garbled=0", "report.trace_steps=0", "num_samples=0",
 ]  # fmt: skip
 TEXTS, JUDGED, NFE = 860, 128, (16, 64)
+TOKENS = 64 * 64  # a training step's
 
 
 def main(argv: list[str]) -> None:
@@ -105,7 +106,8 @@ def render(rows: list[Row]) -> str:
         "Made by `python benchmarks/race.py`: tiny_shakespeare by characters, 64 of them a text, 64 texts a step, bf16 "
         f"on a CPU; the same blocks (4 of width 128) for all. Likelihood of the first {TEXTS} texts of the test split; "
         f"{JUDGED} samples a setting. Judge NLL is at real text's entropy of {real['text_entropy']:.2f}, where real "
-        f"text has {real['judge_nll']:.3f}. Means over seeds, ± half the range between them.",
+        f"text has {real['judge_nll']:.3f}. Memorised: 8-grams that the training split has, at temperature 1. "
+        "Means over seeds, ± half the range between them.",
     ]
     for steps in sorted({row["steps"] for row in rows}):
         of_length = [row for row in rows if row["steps"] == steps]
@@ -120,7 +122,8 @@ def compared(rows: list[Row], names: Any) -> str:
     found = {name: [row for row in rows if row["contestant"] == name] for name in names}
     kept = {name: some for name, some in found.items() if some}
     ordered = sorted(kept, key=lambda name: np.mean([row["nats"]["value"] for row in kept[name]]))
-    header = ["", "parameters", "nats a character", *(f"judge NLL, NFE {nfe}" for nfe in NFE), "seconds", "seeds"]
+    judged = [f"judge NLL, NFE {nfe}" for nfe in NFE]
+    header = ["", "parameters", "nats a character", *judged, "memorised", "tokens a second", "seeds"]
     return table(header, [line(name, kept[name]) for name in ordered])
 
 
@@ -128,8 +131,17 @@ def line(name: str, rows: list[Row]) -> list[str]:
     """A contestant's figures."""
     sign = "" if rows[0]["kind"] == "exact" else "≤ "
     judged = [spread([judge_nll(row, nfe) for row in rows]) for nfe in NFE]
-    likely, seconds = spread([row["nats"]["value"] for row in rows]), np.mean([row["seconds"] for row in rows])
-    return [name, f"{rows[0]['parameters']:,}", sign + likely, *judged, f"{seconds:.0f}", str(len(rows))]
+    likely, copied = (spread(values) for values in ([row["nats"]["value"] for row in rows], list(map(memorised, rows))))
+    rate = np.mean([row["steps"] * TOKENS / row["seconds"] for row in rows])
+    return [name, f"{rows[0]['parameters']:,}", sign + likely, *judged, copied, f"{rate:,.0f}", str(len(rows))]
+
+
+def memorised(row: Row) -> float:
+    """The share of 8-grams that training texts have, of the plain samples at the greatest NFE."""
+    plain = [
+        point for point in row["frontier"]["points"] if "temperature" in point["knob"] and point["value"] in (0, 1)
+    ]
+    return max(plain, key=lambda point: point["nfe"])["memorised"]
 
 
 def judge_nll(row: Row, nfe: int) -> float:
