@@ -37,6 +37,7 @@ ABLATIONS = {  # of embedding_flow, one change each
     "no self-conditioning": ["route.self_conditioning=0"],
     "embeddings 32 wide": ["text_space.dim=32"],
     "schedule=log_snr_linear": ["schedule=log_snr_linear"],
+    "schedule=learned": ["schedule=learned", "time_sampling=stratified"],
 }
 BRIEF = [
     "precision=bf16", "trainer=cpu", "data.eval_texts=256", "callbacks.samples=null", "report.quality=0",

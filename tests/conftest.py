@@ -40,7 +40,7 @@ def shapes_unchecked():
         yield
 
 
-@pytest.fixture(scope="session", params=["linear", "cosine", "sqrt", "log_snr_linear", "tan"])
+@pytest.fixture(scope="session", params=["linear", "cosine", "sqrt", "log_snr_linear", "tan", "learned"])
 def schedule(request):
     """Each noise schedule, as published."""
     from diffusion_text.diffusion import schedules
@@ -51,6 +51,7 @@ def schedule(request):
         "sqrt": schedules.SqrtSchedule,
         "log_snr_linear": schedules.LogSNRLinearSchedule,
         "tan": schedules.TanSchedule,
+        "learned": schedules.LearnedSchedule,
     }[request.param]()
 
 

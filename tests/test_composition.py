@@ -22,7 +22,8 @@ TRAIN_A_SPACE = {
 }  # fmt: skip
 TINY = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "max_steps": 2}
 OF_LEARNED_EMBEDDINGS = {
-    "loss/cross_entropy", "model/diffusion_lm", "prediction/logits", "route/diffusion_lm", "text_space/embedding",
+    "loss/cross_entropy", "model/diffusion_lm", "prediction/logits", "route/diffusion_lm", "schedule/learned",
+    "text_space/embedding",
     *(option for option in OPTIONS if option.startswith("tokenizer/")),
     *(f"experiment/{f.stem}" for f in CONF.glob("experiment/*.yaml") if "diffusion_lm" in f.read_text("utf-8")),
 }  # fmt: skip
@@ -233,6 +234,7 @@ def test_nonsense_is_refused_naming_both_sides(composed, settings, no_data, over
         (["text_space=bart_mini", "text_space.batch_size=0.5"], "text_space.batch_size=0.5 is not a whole number"),
         (["text_space=bart_mini", "text_space.layers=nan"], "text_space.layers=nan is not a whole number"),
         (["model=diffusion_lm", "text_space.rounding=nearset"], "text_space.rounding=nearset is none of"),
+        (["schedule=learned"], "schedule=learned goes where the cross-entropy falls: it needs prediction=logits"),
         (["model=diffusion_lm", "route.self_conditioning=-1"], "route.self_conditioning=-1 is not a share"),
         (
             ["model=diffusion_lm", "callbacks.collapse.action=ring"],

@@ -82,7 +82,7 @@ def complaint(result):
         (
             "train.py",
             "schedule=3",
-            "schedule=3: there is no such option; there are cosine, linear, log_snr_linear, sqrt, tan",
+            "schedule=3: there is no such option; there are cosine, learned, linear, log_snr_linear, sqrt, tan",
         ),
         (
             "train.py",
@@ -91,7 +91,11 @@ def complaint(result):
         ),
         ("train.py", "schedule={s:3,t:4}", "schedule={s:3,t:4}: there is no such option; there are cosine"),
         ("train.py", "zzzzzzzz=1", "zzzzzzzz: there is no such setting; python train.py --cfg job shows them all"),
-        ("train.py", "schedule=zzzzzz", "there is no such option; there are cosine, linear, log_snr_linear, sqrt, tan"),
+        (
+            "train.py",
+            "schedule=zzzzzz",
+            "there is no such option; there are cosine, learned, linear, log_snr_linear, sqrt, tan",
+        ),
         ("train.py", "experiment=bart_wikitext", "did you mean bart_wikitext2?"),
         ("train.py", "data.length", "data.length"),
         ("train.py", "data={length:", "'{length:'"),

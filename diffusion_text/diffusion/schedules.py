@@ -7,6 +7,7 @@ x_t = alpha·x_0 + sigma·noise,  alpha = √ᾱ,  sigma = √(1 − ᾱ)       
 (3) sqrt            ᾱ(t) = (1 − √(t + s)) / (1 − √s)                               Li et al. 2022, appendix A
 (4) log-SNR-linear  log SNR(t) = (1 − t)·max + t·min,  ᾱ = sigmoid(log SNR)        Kingma et al. 2021, appendix
 (5) tan             ᾱ(t) = 1 / (1 + d²·tan²(π/2·t))                                Shabalin et al. 2024 (TEncDM)
+(6) learned         log SNR(t) = location + scale·log(−log t): 1 − t is the distribution function of −Gumbel
 """
 
 import math
@@ -14,15 +15,23 @@ from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from diffusion_text.shapes import PerText, Times
 from diffusion_text.values import number, whole
 
+EULER = 0.5772156649015329
+LIMIT = 15.0  # of the log SNR that a learned schedule looks at
 ALPHA_BAR_FLOOR = 1e-12  # a schedule may end in pure noise, but a division by alpha stays finite
 
 
 class NoiseSchedule(ABC):
     """A function from time to signal and noise levels. A new schedule writes `alpha_bar` and nothing else."""
+
+    learns: bool = False
+
+    def observe(self, t: Times, losses: PerText) -> None:  # noqa: B027
+        """Learn what each text's loss at its time was; for those that do."""
 
     @abstractmethod
     def alpha_bar(self, t: Float[Tensor, "*times"]) -> Float[Tensor, "*times"]:
@@ -114,3 +123,56 @@ class TanSchedule(NoiseSchedule):
     def alpha_bar(self, t):
         cosine, sine = torch.cos(math.pi / 2 * t), torch.sin(math.pi / 2 * t)
         return cosine**2 / (cosine**2 + self.d**2 * sine**2)
+
+
+class LearnedSchedule(nn.Module, NoiseSchedule):
+    """Equation (6), with location and scale such that the loss falls alike in equal times: mean and standard deviation
+    of log SNR are those of where the loss falls. Time is warped by two parameters where Dieleman et al. (2022, §4.3)
+    have bins. For losses that fall to 0 with the noise, as cross-entropy does.
+
+    What the loss is in each of `num_bins` bins of log SNR from −LIMIT to LIMIT is averaged with `decay`, and so are
+    location and scale; all are kept in the checkpoint.
+    """
+
+    location: Tensor
+    scale: Tensor
+    losses: Tensor
+    learns = True
+
+    def __init__(self, location: float = 0.0, scale: float = 1.5, num_bins: int = 60, decay: float = 0.99):
+        super().__init__()
+        number(location, "schedule.location"), number(scale, "schedule.scale", above=0)
+        self.decay = number(decay, "schedule.decay", least=0, below=1)
+        num_bins = whole(num_bins, "schedule.num_bins", 4, 1_000_000)
+        self.register_buffer("location", torch.tensor(float(location)))
+        self.register_buffer("scale", torch.tensor(float(scale)))
+        self.register_buffer("losses", torch.full((num_bins,), torch.nan))
+
+    def alpha_bar(self, t):
+        location, scale = self.location.to(t), self.scale.to(t)
+        return torch.sigmoid(location + scale * torch.log(-torch.log(t)))
+
+    @torch.no_grad()
+    def observe(self, t, losses):
+        width = 2 * LIMIT / len(self.losses)
+        bins = ((self.log_snr(t) + LIMIT) / width).long().clamp(0, len(self.losses) - 1)
+        average_bins(self.losses, bins, losses, self.decay)
+        seen = ~self.losses.isnan()
+        if seen.sum() < 3:
+            return
+        centres = (torch.arange(len(self.losses), device=seen.device)[seen] + 0.5) * width - LIMIT
+        least = torch.cat([self.losses[seen].cummin(0).values, self.losses.new_zeros(1)])
+        falls = -least.diff() / least[0]
+        between = torch.cat([(centres[1:] + centres[:-1]) / 2, centres[-1:] + width / 2])
+        mean = (falls * between).sum()
+        scale = (falls * (between - mean) ** 2).sum().sqrt() * 6**0.5 / math.pi
+        self.location.lerp_(mean + EULER * scale, 1 - self.decay)
+        self.scale.lerp_(scale.clamp(min=width), 1 - self.decay)
+
+
+def average_bins(averages: Tensor, bins: Tensor, values: Tensor, decay: float) -> None:
+    """Move the averages `(num_bins,)` of bins that have values towards the values' mean; NaN where none ever had."""
+    count = torch.zeros_like(averages).index_add_(0, bins, torch.ones_like(values, dtype=averages.dtype))
+    means = torch.zeros_like(averages).index_add_(0, bins, values.to(averages)) / count
+    moved = torch.where(averages.isnan(), means, torch.lerp(means, averages, decay))
+    averages.copy_(torch.where(count > 0, moved, averages))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffusion_text.diffusion.schedules import average_bins
 from diffusion_text.shapes import PerText, Times
 from diffusion_text.values import number, whole
 
@@ -107,10 +108,7 @@ class AdaptiveTimes(nn.Module, TimeSampling):
     @torch.no_grad()
     def observe(self, t, losses):
         bins = (t * len(self.losses)).long().clamp(0, len(self.losses) - 1)
-        count = torch.zeros_like(self.losses).index_add_(0, bins, torch.ones_like(t))
-        means = torch.zeros_like(self.losses).index_add_(0, bins, losses.to(self.losses)) / count
-        averaged = torch.where(self.losses.isnan(), means, torch.lerp(means, self.losses, self.decay))
-        self.losses.copy_(torch.where(count > 0, averaged, self.losses))
+        average_bins(self.losses, bins, losses, self.decay)
 
     def density(self) -> Tensor:
         """The share of the times that is drawn from each bin `(num_bins,)`."""

@@ -128,6 +128,8 @@ class TextDiffusion(Denoising):
             raise ValueError(f"{both}: use weighting=uniform, or loss=mse")
         if isinstance(prediction, LogitsPrediction) != isinstance(loss, CrossEntropyLoss):
             raise ValueError("prediction=logits and loss=cross_entropy go together")
+        if getattr(others.get("schedule"), "learns", False) and not isinstance(prediction, LogitsPrediction):
+            raise ValueError("schedule=learned goes where the cross-entropy falls: it needs prediction=logits")
 
     @abstractmethod
     def set_statistics(self, *args: Any, **kwargs: Any) -> None:
@@ -194,9 +196,10 @@ class TextDiffusion(Denoising):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         noisy, output, losses = self.trained_on(batch, self.step_draws(len(batch["mask"]), batch_idx))
-        if self.time_sampling.learns:
+        if self.time_sampling.learns or self.schedule.learns:
             t, seen = self.all_gather((noisy.t, losses["loss"].detach()))
-            self.time_sampling.observe(t.flatten(), seen.flatten())
+            for part in (self.time_sampling, self.schedule):
+                part.observe(t.flatten(), seen.flatten())
         if self.is_logged:
             for name, value in losses.items():
                 shown, many = name == "loss", len(noisy.x_0)

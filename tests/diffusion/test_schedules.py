@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from diffusion_text.diffusion.schedules import (
     ALPHA_BAR_FLOOR,
     CosineSchedule,
+    LearnedSchedule,
     LinearSchedule,
     LogSNRLinearSchedule,
     SqrtSchedule,
@@ -81,6 +82,27 @@ def test_tan_is_a_cosine_with_a_constant_taken_from_its_log_snr(t, d):
     t = torch.tensor(0.01 + 0.98 * t, dtype=torch.float64)
     shift = CosineSchedule(s=0.0).log_snr(t) - TanSchedule(d).log_snr(t)
     assert shift.item() == pytest.approx(2 * math.log(d), abs=1e-6)
+
+
+def test_a_learned_schedule_goes_where_the_loss_falls():
+    """The loss of a Gumbel distribution's tail falls alike in equal times when the schedule has its parameters."""
+    location, scale = -2.0, 0.8
+    schedule = LearnedSchedule(decay=0.9)
+    for _ in range(300):
+        t = torch.rand(256)
+        tail = (schedule.log_snr(t) - location) / scale
+        schedule.observe(t, 3.0 * torch.exp(-tail.exp()))
+    assert float(schedule.location) == pytest.approx(location, abs=0.15)
+    assert float(schedule.scale) == pytest.approx(scale, abs=0.15)
+    losses = 3.0 * torch.exp(-((schedule.log_snr(torch.tensor([0.25, 0.5, 0.75])) - location) / scale).exp())
+    assert_close(losses, torch.tensor([0.75, 1.5, 2.25]), atol=0.2, rtol=0)
+
+
+def test_a_learned_schedule_is_as_it_was_until_it_has_seen_something():
+    schedule = LearnedSchedule(location=1.0, scale=2.0)
+    schedule.observe(torch.tensor([0.5]), torch.tensor([1.0]))
+    assert (float(schedule.location), float(schedule.scale)) == (1.0, 2.0)
+    assert float(schedule.log_snr(torch.tensor(math.exp(-1)))) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_starts_at_data_and_ends_at_noise(schedule):
