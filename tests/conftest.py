@@ -40,7 +40,7 @@ def shapes_unchecked():
         yield
 
 
-@pytest.fixture(scope="session", params=["linear", "cosine", "sqrt", "log_snr_linear", "tan", "learned"])
+@pytest.fixture(scope="session", params=["linear", "cosine", "sqrt", "log_snr_linear", "tan"])
 def schedule(request):
     """Each noise schedule, as published."""
     from diffusion_text.diffusion import schedules
@@ -51,7 +51,6 @@ def schedule(request):
         "sqrt": schedules.SqrtSchedule,
         "log_snr_linear": schedules.LogSNRLinearSchedule,
         "tan": schedules.TanSchedule,
-        "learned": schedules.LearnedSchedule,
     }[request.param]()
 
 

@@ -98,6 +98,16 @@ def test_a_learned_schedule_goes_where_the_loss_falls():
     assert_close(losses, torch.tensor([0.75, 1.5, 2.25]), atol=0.2, rtol=0)
 
 
+def test_a_learned_schedule_falls_from_data_to_noise():
+    """In fewer steps at little noise than the others, whose samplers need them: a token is known by then."""
+    schedule = LearnedSchedule(location=-1.0, scale=0.7)
+    start, end = alpha_bar(schedule, [0.0, 1.0]).tolist()
+    assert (start, end) == (1.0, pytest.approx(ALPHA_BAR_FLOOR))
+    times = torch.linspace(0, 0.9998, 10_001, dtype=torch.float64)
+    assert (alpha_bar(schedule, times).diff() < 0).all()
+    assert_close(schedule.time_at(alpha_bar(schedule, times).sqrt()), times, rtol=0, atol=1e-9)
+
+
 def test_a_learned_schedule_is_as_it_was_until_it_has_seen_something():
     schedule = LearnedSchedule(location=1.0, scale=2.0)
     schedule.observe(torch.tensor([0.5]), torch.tensor([1.0]))
