@@ -140,7 +140,7 @@ class Frontier:
         """All figures as .json, and a page with the chart; returns the page."""
         points, real, qualities = measured
         rows = [
-            {"nfe": p.nfe, "knob": p.knob, "value": p.value, "judge_nll": p.scores.judge_nll} | p.figures
+            {"nfe": p.nfe, "knob": p.knob, "value": p.value} | p.figures | {"judge_nll": p.scores.judge_nll}
             for p in points
         ]
         told: list[dict[str, Any]] = [
