@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,14 @@ ABLATIONS = {  # of embedding_flow, one change each
 }
 BRIEF = [
     "precision=bf16", "trainer=cpu", "data.eval_texts=256", "callbacks.samples=null", "report.quality=0",
-    "report.frontier=0", "report.garbled=0", "report.trace_steps=0", "num_samples=0",
+    "report.frontier=0", "report.garbled=0", "report.trace_steps=0", "num_samples=0", "trainer.val_check_interval=250",
 ]  # fmt: skip
 TEXTS, JUDGED, NFE = 860, 128, (16, 64)
+FRONTIER = [
+    "task=frontier", f"num_samples={JUDGED}", f"batch_size={JUDGED}", "task.score_temperatures=[1.4,1.2,1,0.85]",
+    "task.temperatures=[0,1]", "task.churn=[]",
+]  # fmt: skip
+JUDGE = ["experiment=autoregressive", "trainer.max_steps=2000", "trainer.val_check_interval=250", "seed=100"]
 TOKENS = 64 * 64  # a training step's
 
 
@@ -55,8 +61,11 @@ def main(argv: list[str]) -> None:
         for name, recipe in runs(seed):
             key = f"{name}, {chosen['steps']} steps, seed {seed}"
             if key not in read_rows(ROWS):
-                measure(key, name, [*recipe, f"trainer.max_steps={chosen['steps']}", f"seed={seed}", *overrides])
-    PAGE.write_text(render(list(read_rows(ROWS).values())), encoding="utf-8")
+                judge = trained(RUNS / "judge", [*JUDGE, *overrides])
+                run = [*recipe, f"trainer.max_steps={chosen['steps']}", f"seed={seed}", *overrides]
+                measure(key, name, trained(RUNS / key.replace(", ", "-").replace(" ", "-"), run), judge)
+    rows = list(read_rows(ROWS).values())
+    PAGE.write_text(render(rows), encoding="utf-8")
     print(PAGE)
 
 
@@ -66,34 +75,29 @@ def runs(seed: str) -> list[tuple[str, list[str]]]:
     return list((CONTESTANTS | (ablations if seed == "0" else {})).items())
 
 
-def measure(key: str, name: str, recipe: list[str]) -> None:
-    """Train, score real text, draw the frontier; keep the figures."""
-    directory = RUNS / key.replace(", ", "-").replace(" ", "-")
-    steps = next(setting.partition("=")[2] for setting in recipe if setting.startswith("trainer.max_steps="))
+def trained(directory: Path, recipe: list[str]) -> Path:
+    """A finished run of this recipe."""
     if not (directory / "metrics.json").is_file():
-        call("train.py", f"hydra.run.dir={directory}", *recipe, *BRIEF, f"trainer.val_check_interval={steps}")
-    samples = directory / "samples"
-    for name_of, task in (("nll", ["task=nll", f"num_samples={TEXTS}"]), ("frontier", frontier_of())):
-        if not list(samples.glob(f"{name_of}*.json")):
-            call("sample.py", f"run={directory}", *task)
-    figures, nll, frontier = (
-        json.loads(file.read_text(encoding="utf-8"))
-        for file in (directory / "metrics.json", newest(samples, "nll*.json"), newest(samples, "frontier*.json"))
-    )
-    row: dict[str, Any] = {"name": key, "contestant": name, "steps": int(steps), "seconds": figures["seconds"]}
+        call("train.py", f"hydra.run.dir={directory}", *BRIEF, *recipe)
+    return directory
+
+
+def measure(key: str, name: str, run: Path, judge: Path) -> None:
+    """Score real text, draw the frontiers; keep the figures."""
+    tasks = {
+        "nll": ["task=nll", f"num_samples={TEXTS}"],
+        "frontier": [*FRONTIER, f"task.nfe=[{','.join(map(str, NFE))}]"],
+        "judged": [*FRONTIER, f"task.nfe=[{max(NFE)}]", f"task.judge={judge}"],
+    }
+    found = {"figures": json.loads((run / "metrics.json").read_text(encoding="utf-8"))}
+    for task, settings in tasks.items():
+        if not (out := run / task).is_dir():
+            call("sample.py", f"run={run}", f"out={out}", *settings)
+        found[task] = json.loads(newest(out, "*.json").read_text(encoding="utf-8"))
+    figures, nll = found["figures"], found["nll"]
+    row: dict[str, Any] = {"name": key, "contestant": name, "steps": figures["step"], "seconds": figures["seconds"]}
     row |= {"parameters": figures["parameters"], "kind": nll["kind"], "nats": nll["nats_per_token"]["total"]}
-    add_row(ROWS, row | {"frontier": frontier})
-
-
-def frontier_of() -> list[str]:
-    """The settings of a frontier that is drawn."""
-    sampling = [
-        "task=frontier",
-        f"num_samples={JUDGED}",
-        f"batch_size={JUDGED}",
-        f"task.nfe=[{','.join(map(str, NFE))}]",
-    ]
-    return [*sampling, "task.score_temperatures=[1.4,1.2,1,0.85]", "task.temperatures=[0,1]", "task.churn=[]"]
+    add_row(ROWS, row | {"frontier": found["frontier"], "judged": found["judged"]})
 
 
 # ---- the page
@@ -107,7 +111,8 @@ def render(rows: list[Row]) -> str:
         "Made by `python benchmarks/race.py`: tiny_shakespeare by characters, 64 of them a text, 64 texts a step, bf16 "
         f"on a CPU; the same blocks (4 of width 128) for all. Likelihood of the first {TEXTS} texts of the test split; "
         f"{JUDGED} samples a setting. Judge NLL is at real text's entropy of {real['text_entropy']:.2f}, where real "
-        f"text has {real['judge_nll']:.3f}. Memorised: 8-grams that the training split has, at temperature 1. "
+        f"text has {real['judge_nll']:.3f}. The other judge is an autoregressive model of "
+        "another seed, trained for 2,000 steps. Memorised: 8-grams that the training split has, at temperature 1. "
         "Means over seeds, ± half the range between them.",
     ]
     for steps in sorted({row["steps"] for row in rows}):
@@ -123,7 +128,7 @@ def compared(rows: list[Row], names: Any) -> str:
     found = {name: [row for row in rows if row["contestant"] == name] for name in names}
     kept = {name: some for name, some in found.items() if some}
     ordered = sorted(kept, key=lambda name: np.mean([row["nats"]["value"] for row in kept[name]]))
-    judged = [f"judge NLL, NFE {nfe}" for nfe in NFE]
+    judged = [*(f"judge NLL, NFE {nfe}" for nfe in NFE), f"other judge, NFE {max(NFE)}"]
     header = ["", "parameters", "nats a character", *judged, "memorised", "tokens a second", "seeds"]
     return table(header, [line(name, kept[name]) for name in ordered])
 
@@ -131,7 +136,8 @@ def compared(rows: list[Row], names: Any) -> str:
 def line(name: str, rows: list[Row]) -> list[str]:
     """A contestant's figures."""
     sign = "" if rows[0]["kind"] == "exact" else "≤ "
-    judged = [spread([judge_nll(row, nfe) for row in rows]) for nfe in NFE]
+    judged = [spread([judge_nll(row["frontier"], nfe) for row in rows]) for nfe in NFE]
+    judged.append(spread([judge_nll(row["judged"], max(NFE)) if "judged" in row else np.nan for row in rows]))
     likely, copied = (spread(values) for values in ([row["nats"]["value"] for row in rows], list(map(memorised, rows))))
     rate = np.mean([row["steps"] * TOKENS / row["seconds"] for row in rows])
     return [name, f"{rows[0]['parameters']:,}", sign + likely, *judged, copied, f"{rate:,.0f}", str(len(rows))]
@@ -145,9 +151,9 @@ def memorised(row: Row) -> float:
     return max(plain, key=lambda point: point["nfe"])["memorised"]
 
 
-def judge_nll(row: Row, nfe: int) -> float:
+def judge_nll(frontier: dict[str, Any], nfe: int) -> float:
     """At real text's entropy; one that has no choice of NFE has it at the greatest."""
-    at = {found["nfe"]: found["judge_nll"] for found in row["frontier"]["at_real_entropy"]}
+    at = {found["nfe"]: found["judge_nll"] for found in frontier["at_real_entropy"]}
     return at.get(nfe, np.nan)
 
 
