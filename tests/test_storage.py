@@ -243,3 +243,40 @@ def test_json_is_for_people_too(tmp_path):
     storage.write_json(tmp_path / "a.json", {"ü": [1]})
     assert (tmp_path / "a.json").read_text() == '{\n  "ü": [\n    1\n  ]\n}\n'
     assert json.loads((tmp_path / "a.json").read_text()) == storage.read_json(tmp_path / "a.json", {})
+
+
+# ---- what the disk says, in one line
+
+
+def test_a_full_disk_is_told_whichever_library_met_it(tmp_path):
+    named = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x"))
+    assert str(storage.disk_trouble(named)).startswith(f"cannot write {tmp_path / 'x'}: No space left on device; ")
+    of_rust = RuntimeError("SafetensorError: Error while serializing: I/O error: No space (os error 28)")
+    assert str(storage.disk_trouble(of_rust)).startswith("cannot write a file: No space left on device; ")
+
+
+def test_a_full_disk_explains_what_came_of_it_and_a_refusal_does_not():
+    def told(code):
+        try:
+            try:
+                raise OSError(code, "no")
+            except OSError:
+                raise KeyError("worse") from None
+        except KeyError as error:
+            return storage.disk_trouble(error)
+
+    assert "a file" in str(told(errno.ENOSPC))
+    assert told(errno.EACCES) is None
+    assert storage.disk_trouble(KeyError("another matter")) is None
+
+
+def test_room_is_looked_for(tmp_path):
+    storage.check_room(tmp_path, 1)
+    with pytest.raises(UserError, match=rf"^the checkpoints in {tmp_path} take up to .* MB free: make"):
+        storage.check_room(tmp_path, 10**18)
+
+
+@pytest.mark.parametrize("call", [storage.read_text, lambda place: storage.append_json(place, {})])
+def test_what_is_a_directory_is_no_file(tmp_path, call):
+    with pytest.raises(UserError, match=rf"^cannot (read|write) {tmp_path}: Is a directory"):
+        call(tmp_path)
