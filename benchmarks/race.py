@@ -49,7 +49,7 @@ FRONTIER = [
     "task=frontier", f"num_samples={JUDGED}", f"batch_size={JUDGED}", "task.score_temperatures=[1.4,1.2,1,0.85]",
     "task.temperatures=[0,1]", "task.churn=[]",
 ]  # fmt: skip
-JUDGE = ["experiment=autoregressive", "trainer.max_steps=2000", "trainer.val_check_interval=250", "seed=100"]
+JUDGE = ["experiment=autoregressive", "trainer.max_steps=2000", "seed=100"]
 TOKENS = 64 * 64  # a training step's
 
 
@@ -64,8 +64,7 @@ def main(argv: list[str]) -> None:
                 judge = trained(RUNS / "judge", [*JUDGE, *overrides])
                 run = [*recipe, f"trainer.max_steps={chosen['steps']}", f"seed={seed}", *overrides]
                 measure(key, name, trained(RUNS / key.replace(", ", "-").replace(" ", "-"), run), judge)
-    rows = list(read_rows(ROWS).values())
-    PAGE.write_text(render(rows), encoding="utf-8")
+    PAGE.write_text(render(list(read_rows(ROWS).values())), encoding="utf-8")
     print(PAGE)
 
 

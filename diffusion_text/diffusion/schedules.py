@@ -158,16 +158,18 @@ class LearnedSchedule(nn.Module, NoiseSchedule):
         bins = ((self.log_snr(t) + LIMIT) / width).long().clamp(0, len(self.losses) - 1)
         average_bins(self.losses, bins, losses, self.decay)
         seen = ~self.losses.isnan()
-        if seen.sum() < 3:
-            return
-        centres = (torch.arange(len(self.losses), device=seen.device)[seen] + 0.5) * width - LIMIT
-        least = torch.cat([self.losses[seen].cummin(0).values, self.losses.new_zeros(1)])
-        falls = -least.diff() / least[0]
-        between = torch.cat([(centres[1:] + centres[:-1]) / 2, centres[-1:] + width / 2])
-        mean = (falls * between).sum()
-        scale = (falls * (between - mean) ** 2).sum().sqrt() * 6**0.5 / math.pi
-        self.location.lerp_(mean + EULER * scale, 1 - self.decay)
-        self.scale.lerp_(scale.clamp(min=width), 1 - self.decay)
+        edges = torch.arange(1, len(self.losses) + 1, device=seen.device) * width - LIMIT
+        least = self.losses.nan_to_num(torch.inf).cummin(0).values
+        most = least.where(seen, 0).max()
+        falls = (
+            torch.cat([-least.clamp(max=most).diff(), least[-1:]]) / most
+        )  # what is left falls after the last one seen
+        places = torch.cat([edges[:-1], edges.where(seen, -LIMIT).max().unsqueeze(0)])
+        mean = (falls * places).sum()
+        scale = (falls * (places - mean) ** 2).sum().sqrt() * 6**0.5 / math.pi
+        weight = torch.where(seen.sum() < 3, 0.0, 1 - self.decay)
+        self.location.lerp_(mean + EULER * scale, weight)
+        self.scale.lerp_(scale.clamp(min=width), weight)
 
 
 def average_bins(averages: Tensor, bins: Tensor, values: Tensor, decay: float) -> None:

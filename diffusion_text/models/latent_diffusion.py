@@ -33,7 +33,6 @@ class LatentDiffusion(TextDiffusion):
         """A bound where the encoder is variational. Latents of another have a density, and the text has no bound."""
         return "bound" if self.text_space.is_variational else None
 
-    @torch.no_grad()
     def nats(self, tokens, mask, draws, t_0, generator):
         return latent_bound_terms(self, tokens, mask, draws, t_0 or 1e-3, generator)
 

@@ -91,8 +91,9 @@ def tolerated(model: TextDiffusion, batch: dict[str, Tensor], x_0: Latents, mask
     """The share of the tokens that is read, by the size of the error in x_0."""
     tokens, token_mask = batch["tokens"][:, :DECODED], batch["mask"][:, :DECODED]
     noise = torch.randn_like(x_0)
-    decoded = {size: model.text_space.decode(x_0 + size * noise, mask, limit=DECODED) for size in ERRORS}
-    return {size: token_accuracy(read, tokens, token_mask) for size, read in decoded.items()}
+    noisy, masks = torch.cat([x_0 + size * noise for size in ERRORS]), mask.repeat(len(ERRORS), 1)
+    decoded = model.text_space.decode(noisy, masks, limit=DECODED).chunk(len(ERRORS))
+    return {size: token_accuracy(read, tokens, token_mask) for size, read in zip(ERRORS, decoded, strict=True)}
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from diffusion_text.diffusion.information import integrand
 from diffusion_text.diffusion.losses import CosineMagnitudeLoss, CrossEntropyLoss, Loss, MinSNRWeighting, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
 from diffusion_text.diffusion.samplers import draw_like
-from diffusion_text.diffusion.schedules import NoiseSchedule
+from diffusion_text.diffusion.schedules import LearnedSchedule, NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.base import ends_step, logs
@@ -128,7 +128,7 @@ class TextDiffusion(Denoising):
             raise ValueError(f"{both}: use weighting=uniform, or loss=mse")
         if isinstance(prediction, LogitsPrediction) != isinstance(loss, CrossEntropyLoss):
             raise ValueError("prediction=logits and loss=cross_entropy go together")
-        if getattr(others.get("schedule"), "learns", False) and not isinstance(prediction, LogitsPrediction):
+        if isinstance(others.get("schedule"), LearnedSchedule) and not isinstance(prediction, LogitsPrediction):
             raise ValueError("schedule=learned goes where the cross-entropy falls: it needs prediction=logits")
 
     @abstractmethod

@@ -149,9 +149,9 @@ class Frontier:
             if found
         ]
         facts = {"real": {"judge_nll": real.judge_nll, "text_entropy": real.entropy}, "seed": session.seed}
-        facts["judge"] = self.judge or "5-gram"
         path = session.file("frontier", ".json")
-        written = {"at_real_entropy": told, **facts, "num_samples": session.num_samples, "points": rows}
+        facts |= {"num_samples": session.num_samples, "judge": self.judge or "5-gram"}
+        written = {"at_real_entropy": told, **facts, "points": rows}
         write_json(path, written)
         [chart] = frontier(written).values()
         name = session.run.directory.resolve().name

@@ -91,7 +91,6 @@ class Probe:
         print(f"{path}\n{path.with_suffix('.png')}")
 
 
-@torch.no_grad()
 def denoised(model: TextDiffusion, x: Latents, level: float, mask: Mask) -> Latents:
     """The model's estimate of x_0 in one step, from x_0 with noise of this standard deviation."""
     alpha = torch.full((len(x),), (1 + level**2) ** -0.5, dtype=torch.float64, device=x.device)

@@ -75,14 +75,12 @@ class BartSpace(TextSpace):
         """Whether the encoder gives a distribution of latents."""
         return self.frozen.module.bottleneck is not None
 
-    @torch.no_grad()
     def posterior(self, tokens: Tokens, mask: Mask) -> Posterior:
         """What the encoder knows of x_0."""
         raw = self.frozen.on(self.mean.device).encode(tokens, mask)
         spread = None if raw.log_variance is None else raw.log_variance - 2 * self.std.log()
         return Posterior(self.standardize(raw.mean), spread)
 
-    @torch.no_grad()
     def nats(self, x_0: Latents, tokens: Tokens, mask: Mask) -> PerText:
         """−log p of the texts' tokens, each given x_0 and those before it."""
         z, autoencoder = x_0 * self.std + self.mean, self.frozen.on(x_0.device)
