@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,28 +45,39 @@ def is_recorded(cfg: Any, run: Run) -> bool:
 
 def changes(cfg: Any) -> dict[str, Any]:
     """What was chosen that is not the default: groups, then values other than those that come with the groups."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
     chosen = HydraConfig.get().runtime.choices
     chosen = {name: option for name, option in chosen.items() if not name.startswith("hydra/")}
-    started = GlobalHydra.instance().is_initialized()
-    with nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
-        usual = compose("train", return_hydra_config=True).hydra.runtime.choices
-        groups = {name: option for name, option in chosen.items() if name in usual and option != usual[name]}
-        plain = [f"{name}={option or 'null'}" for name, option in groups.items() if name not in PRESETS]
-        with_them = compose("train", plain, return_hydra_config=True).hydra.runtime.choices
-        groups |= {name: option for name, option in chosen.items() if option != with_them.get(name, option)}
-        plain = [f"{name}={option or 'null'}" for name, option in groups.items() if name not in PRESETS]
-        beside = compose("train", plain)
-        given = [*flat_values(beside).items()]
+    usual = composed_with()[0]
+    groups = {name: option for name, option in chosen.items() if name in usual and option != usual[name]}
+    with_them = composed_with(**groups)[0]
+    groups |= {name: option for name, option in chosen.items() if option != with_them.get(name, option)}
+    beside = composed_with(**groups)[1]
+    given = [*flat_values(beside).items()]
     values = flat_values(cfg, resolve=True)
     names = [name for name, value in flat_values(cfg).items() if (name, value) not in given and "_target_" not in name]
     left_out = {
         f"{part}.{name}": None for part in ("callbacks", "logger") for name in beside[part] if name not in cfg[part]
     }
     return groups | {name: values[name] for name in names if not name.startswith(PLACES)} | left_out
+
+
+@cache
+def composed_with(**groups: str | None) -> tuple[dict[str, Any], Any]:
+    """The choices and the configuration of a training of which nothing but these groups was chosen; to be read only."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import open_dict, read_write
+
+    plain = [f"{name}={option or 'null'}" for name, option in groups.items() if name not in PRESETS]
+    started = GlobalHydra.instance().is_initialized()
+    with nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", plain, return_hydra_config=True)
+    choices = dict(cfg.hydra.runtime.choices)
+    with read_write(cfg), open_dict(cfg):
+        del cfg["hydra"]
+    return choices, cfg
 
 
 def flat_values(node: Any, resolve: bool = False) -> dict[str, Any]:
