@@ -33,6 +33,7 @@ from diffusion_text.models.writing import Writer
 from diffusion_text.runs import Run
 from diffusion_text.storage import check_directory
 from diffusion_text.tensors import misfit, read_tensors
+from diffusion_text.values import flag, share
 
 CONTRACTS = (
     TextDataModule, SpaceRecipe, TokenizerRecipe, Writer, Denoiser, NoiseSchedule, Prediction, Loss, Weighting,
@@ -48,11 +49,10 @@ class Make(Protocol):
     def __call__(self, node: str, **arguments: Any) -> Any: ...
 
 
-def make_denoiser(make: Make, dim: int, route: Mapping[str, Any]) -> Denoiser:
-    """The network for latents of width `dim` that reads what the `route` gives it."""
-    return make(
-        "model", dim=dim, estimates=(route.get("self_conditioning", 0) > 0) + route.get("reads_reference", False)
-    )
+def estimates_read(route: Mapping[str, Any]) -> int:
+    """How many estimates of x_0 the route gives its denoiser beside x_t; ValueError for settings that cannot be."""
+    own = share(route.get("self_conditioning", 0), "route.self_conditioning") > 0
+    return own + flag(route.get("reads_reference", False), "route.reads_reference")
 
 
 def given(parts: dict[str, Any]) -> dict[str, Any]:
@@ -78,23 +78,25 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     """The model of a checkpoint, with its averaged weights."""
     run = Run.of_checkpoint(checkpoint)
     make = partial(assemble, config)
-    if (config.get("route") or {}).get("component") == TextAutoencoder.__name__:
+    try:
+        route = dict(config["route"])
+        writes = route["component"] != TextAutoencoder.__name__
+        estimates, longest = estimates_read(route), len(weights["length_counts"]) - 1 if writes else 0
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{checkpoint} holds an incomplete configuration: {first_line(error)}") from error
+    if not writes:
         raise UserError(
             f"{run.directory} is a text autoencoder, which generates nothing by itself: train a denoiser on it with "
             f"python train.py text_space=bart_base text_space.pretrained={run.text_space}"
         )
-    try:
-        route, longest = dict(config["route"]), len(weights["length_counts"]) - 1
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{checkpoint} holds an incomplete configuration: {first_line(error)}") from error
     recipe: SpaceRecipe = make("text_space")
     if recipe.kept and not run.text_space.is_dir():
         raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")
-    check_sizes(make, recipe, weights, route)
+    check_sizes(make, recipe, weights, estimates)
     if recipe.kept:
         check_directory(run.text_space)
     space = recipe.load(run.text_space)
-    denoiser = make_denoiser(make, space.dim, route)
+    denoiser = make("model", dim=space.dim, estimates=estimates)
     parts = given({name: make(name) for name in PARTS})
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts)
     if difference := misfit(weights, model.state_dict()):
@@ -105,13 +107,13 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     return model.eval()
 
 
-def check_sizes(make: Make, recipe: SpaceRecipe, weights: dict[str, torch.Tensor], route: dict[str, Any]) -> None:
+def check_sizes(make: Make, recipe: SpaceRecipe, weights: dict[str, torch.Tensor], estimates: int) -> None:
     """Refuse a configuration of other sizes than the weights, before memory is taken for them."""
     spaces = [tensor.shape for name, tensor in weights.items() if name.startswith("text_space.")]
     if not any(recipe.dim in shape for shape in spaces):
         raise UserError(f"text_space: the weights are of no space of {recipe.dim} channels")
     with torch.device("meta"), at_most(len(weights)):
-        denoiser = make_denoiser(make, recipe.dim, route)
+        denoiser = make("model", dim=recipe.dim, estimates=estimates)
     for name, parameter in denoiser.named_parameters():
         stored = weights.get(f"denoiser.{name}")
         if stored is None or stored.shape != parameter.shape:

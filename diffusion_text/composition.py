@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_text.building import build, named_class, refusing
 from diffusion_text.callbacks.checkpoints import SealedCheckpointIO
 from diffusion_text.callbacks.monitoring import check_monitor
-from diffusion_text.checkpoints import PARTS, Make, as_data, assemble, components, given, load, make_denoiser, restore
+from diffusion_text.checkpoints import PARTS, Make, as_data, assemble, components, estimates_read, given, load, restore
 from diffusion_text.data.base import Encoder, TextDataModule
 from diffusion_text.data.sampling import steps_per_epoch
 from diffusion_text.diffusion.samplers import Sampler
@@ -138,7 +138,7 @@ def compose_diffusion(
     """
     parts = {name: make(name) for name in PARTS}
     check_parts(cfg, parts)
-    denoiser = make_denoiser(make, recipe.dim, cfg.route)
+    denoiser = make("model", dim=recipe.dim, estimates=estimates_read(cfg.route))
     space = recipe.load(kept) if kept else recipe.build(data)
     data.prepare(space.tokenizer, cast(Encoder, space) if space.encodes_ahead else None)
     longest = len(data.statistics["length_counts"]) - 1

@@ -64,13 +64,13 @@ def changes(cfg: Any) -> dict[str, Any]:
 
 
 @cache
-def composed_with(**groups: str | None) -> tuple[dict[str, Any], Any]:
+def composed_with(**groups: str) -> tuple[dict[str, Any], Any]:
     """The choices and the configuration of a training of which nothing but these groups was chosen; to be read only."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import open_dict, read_write
 
-    plain = [f"{name}={option or 'null'}" for name, option in groups.items() if name not in PRESETS]
+    plain = [f"{name}={option}" for name, option in groups.items() if name not in PRESETS]
     started = GlobalHydra.instance().is_initialized()
     with nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", plain, return_hydra_config=True)
@@ -107,8 +107,8 @@ def override(name: str, value: Any, run: Run) -> str:
     """A recorded choice or value in Hydra's syntax."""
     group = CONF / name.partition("@")[0]
     if NAME.fullmatch(name.partition("@")[0]) and "." not in group.name and group.is_dir():
-        if value is None or (isinstance(value, str) and OPTION.fullmatch(value)):
-            return f"{name}={value or 'null'}"
+        if isinstance(value, str) and OPTION.fullmatch(value):
+            return f"{name}={value}"
     elif NAME.fullmatch(name) and not name.startswith("hydra") and not WRITTEN_TO.fullmatch(name.rpartition(".")[2]):
         with suppress(ValueError):
             return f"++{name}={literal(value)}"

@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import math
 from functools import partial
 from pathlib import Path
 
@@ -80,8 +81,10 @@ def test_the_attacks_would_work_on_hydra_alone(tmp_path, name):
         {"schedule": {"component": "SqrtSchedule", "s": "${oc.env:HOME}"}},
         {"schedule": None},
         {"sampler": None},
+        {"route": math.nan},
+        {"route": {"component": "LatentDiffusion", "self_conditioning": ""}},
     ],
-    ids=["unknown name", "no name", "wrong argument", "interpolation", "no schedule", "no sampler"],
+    ids=["unknown name", "no name", "wrong argument", "interpolation", "no schedule", "no sampler", "no route", "text"],
 )
 def test_a_configuration_that_is_not_ours_is_one_line(sampled, checkpoint, changes):
     with pytest.raises(UserError) as refusal:

@@ -74,6 +74,7 @@ def test_a_record_makes_the_same_configuration_again(composed, run, overrides):
         {"schedule": "../../elsewhere"},
         {"schedule": "sqrt,cosine"},
         {"schedule": ["sqrt"]},
+        {"schedule": None},
         {"callbacks.best.dirpath": "/etc"},
         {"run_dir": "/etc"},
         {"trainer.default_root_dir": "/etc"},
