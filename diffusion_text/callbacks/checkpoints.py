@@ -136,7 +136,9 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
-        """Save training as it is now."""
+        """Save training as it is now; first what was logged, as who goes on from here logs only what follows."""
+        for logger in trainer.loggers:
+            logger.save()
         trainer.save_checkpoint(self.path)
         self.saved_at = time.monotonic()
 
