@@ -66,6 +66,7 @@ def load(checkpoint: Path) -> tuple[Config, dict[str, torch.Tensor], int]:
     config, weights, step = stored.get("hyper_parameters"), stored.get("state_dict"), stored.get("global_step")
     if not (
         isinstance(config, dict)
+        and isinstance(config.get("route"), dict)
         and isinstance(step, int)
         and isinstance(weights, dict)
         and all(isinstance(tensor, torch.Tensor) for tensor in weights.values())
@@ -78,17 +79,15 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     """The model of a checkpoint, with its averaged weights."""
     run = Run.of_checkpoint(checkpoint)
     make = partial(assemble, config)
-    try:
-        route = dict(config["route"])
-        writes = route["component"] != TextAutoencoder.__name__
-        estimates, longest = estimates_read(route), len(weights["length_counts"]) - 1 if writes else 0
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{checkpoint} holds an incomplete configuration: {first_line(error)}") from error
-    if not writes:
+    if config["route"].get("component") == TextAutoencoder.__name__:
         raise UserError(
             f"{run.directory} is a text autoencoder, which generates nothing by itself: train a denoiser on it with "
             f"python train.py text_space=bart_base text_space.pretrained={run.text_space}"
         )
+    try:
+        estimates, longest = estimates_read(config["route"]), len(weights["length_counts"]) - 1
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{checkpoint} holds an incomplete configuration: {first_line(error)}") from error
     recipe: SpaceRecipe = make("text_space")
     if recipe.kept and not run.text_space.is_dir():
         raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")

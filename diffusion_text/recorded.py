@@ -49,11 +49,11 @@ def changes(cfg: Any) -> dict[str, Any]:
 
     chosen = HydraConfig.get().runtime.choices
     chosen = {name: option for name, option in chosen.items() if not name.startswith("hydra/")}
-    usual = composed_with()[0]
+    usual = composed_with().hydra.runtime.choices
     groups = {name: option for name, option in chosen.items() if name in usual and option != usual[name]}
-    with_them = composed_with(**groups)[0]
+    with_them = composed_with(**groups).hydra.runtime.choices
     groups |= {name: option for name, option in chosen.items() if option != with_them.get(name, option)}
-    beside = composed_with(**groups)[1]
+    beside = composed_with(**groups)
     given = [*flat_values(beside).items()]
     values = flat_values(cfg, resolve=True)
     names = [name for name, value in flat_values(cfg).items() if (name, value) not in given and "_target_" not in name]
@@ -64,20 +64,15 @@ def changes(cfg: Any) -> dict[str, Any]:
 
 
 @cache
-def composed_with(**groups: str) -> tuple[dict[str, Any], Any]:
-    """The choices and the configuration of a training of which nothing but these groups was chosen; to be read only."""
+def composed_with(**groups: str) -> Any:
+    """The configuration, Hydra's own with it, of a training of which only these groups were chosen; to be read only."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import open_dict, read_write
 
     plain = [f"{name}={option}" for name, option in groups.items() if name not in PRESETS]
     started = GlobalHydra.instance().is_initialized()
     with nullcontext() if started else initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", plain, return_hydra_config=True)
-    choices = dict(cfg.hydra.runtime.choices)
-    with read_write(cfg), open_dict(cfg):
-        del cfg["hydra"]
-    return choices, cfg
+        return compose("train", plain, return_hydra_config=True)
 
 
 def flat_values(node: Any, resolve: bool = False) -> dict[str, Any]:

@@ -161,9 +161,7 @@ class LearnedSchedule(nn.Module, NoiseSchedule):
         edges = torch.arange(1, len(self.losses) + 1, device=seen.device) * width - LIMIT
         least = self.losses.nan_to_num(torch.inf).cummin(0).values
         most = least.where(seen, 0).max()
-        falls = (
-            torch.cat([-least.clamp(max=most).diff(), least[-1:]]) / most
-        )  # what is left falls after the last one seen
+        falls = torch.cat([-least.clamp(max=most).diff(), least[-1:]]) / most  # what is left falls after the last seen
         places = torch.cat([edges[:-1], edges.where(seen, -LIMIT).max().unsqueeze(0)])
         mean = (falls * places).sum()
         scale = (falls * (places - mean) ** 2).sum().sqrt() * 6**0.5 / math.pi
