@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import forked
@@ -220,7 +219,7 @@ def test_every_job_of_a_preset_can_be_built(composed, preset, base):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from diffusion_text.building import build
-    from diffusion_text.checkpoints import PARTS, make_denoiser
+    from diffusion_text.checkpoints import PARTS, estimates_read
     from diffusion_text.composition import check_parts
 
     composed(f"sweep={preset}")
@@ -232,7 +231,7 @@ def test_every_job_of_a_preset_can_be_built(composed, preset, base):
     for job in jobs:
         cfg = composed(*base, f"sweep={preset}", *job)
         check_parts(cfg, {name: build(cfg, name) for name in PARTS})
-        assert make_denoiser(partial(build, cfg), 64, cfg.route).output_width > 0
+        assert build(cfg, "model", dim=64, estimates=estimates_read(cfg.route)).output_width > 0
         assert build(cfg, "optimizer").keywords["lr"] > 0
 
 
