@@ -24,6 +24,7 @@ jaxtyping.install_import_hook(
 )
 
 hypothesis.settings.register_profile("repeatable", deadline=None, max_examples=50, derandomize=True)
+hypothesis.settings.register_profile("thorough", hypothesis.settings.get_profile("repeatable"), max_examples=3_000)
 hypothesis.settings.load_profile("repeatable")
 
 

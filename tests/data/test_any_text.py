@@ -17,6 +17,7 @@ from diffusion_text.data.tokens import token_ids
 from diffusion_text.errors import UserError
 from diffusion_text.models.tokenizers import SPECIAL_TOKENS, BytePairTokenizer, CharacterTokenizer
 
+MANY = settings().max_examples
 CHARACTER = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 PIECE = st.one_of(
     st.text(CHARACTER, max_size=12),
@@ -92,7 +93,7 @@ def test_the_tokens_of_any_paragraph_give_it_back(folder, text):
         assert tokenizer.batch_decode(token_ids(tokenizer, texts, "text="), skip_special_tokens=True) == texts
 
 
-@settings(max_examples=15)
+@settings(max_examples=MANY // 3)
 @given(corpora(), st.sampled_from([BytePairTokenizer(300), CharacterTokenizer()]))
 def test_it_trains_or_is_refused_in_one_line(folder, text, recipe):
     cache = tempfile.mkdtemp(dir=folder)
@@ -105,7 +106,7 @@ def test_it_trains_or_is_refused_in_one_line(folder, text, recipe):
     shutil.rmtree(cache)
 
 
-@settings(max_examples=25)
+@settings(max_examples=MANY // 2)
 @given(st.lists(corpora(), max_size=5), st.sampled_from(["a.jsonl", "a.jsonl.gz"]))
 def test_rows_come_back_as_texts_do(texts, name):
     content = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
