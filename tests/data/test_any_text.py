@@ -1,4 +1,7 @@
-"""Any text at all: it is refused in one line, or split end to end, and its tokens give it back."""
+"""Any text at all: it is refused in one line, or split end to end, and its tokens give it back.
+
+`pytest -n 0 tests/data/test_any_text.py --hypothesis-profile=thorough` draws thousands of corpora instead of dozens.
+"""
 
 import gzip
 import json
