@@ -36,8 +36,9 @@ from diffusion_text.tensors import read_tensors
 from diffusion_text.training import fit
 
 SHORT = [
-    "data=markov", "data.length=16", "data.batch_size=16", "data.eval_texts=16", "trainer=cpu", "trainer.max_steps=9",
-    "trainer.val_check_interval=4", "trainer.log_every_n_steps=2", "preflight=off", "callbacks.samples=null",
+    "data=markov", "data.size=20000", "data.length=16", "data.batch_size=16", "data.eval_texts=16", "trainer=cpu",
+    "trainer.max_steps=9", "trainer.val_check_interval=4", "trainer.log_every_n_steps=2", "preflight=off",
+    "callbacks.samples=null",
 ]  # fmt: skip
 ROUTES = {
     "latent": [

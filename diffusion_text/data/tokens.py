@@ -87,9 +87,9 @@ def stream(texts: Iterable[str], reader: TextReader, length: int) -> Iterator[li
     for number, text in enumerate(texts):
         ids = reader.ids(text)
         current += blank_line + ids if number else ids
-        while len(current) >= length:
-            yield current[:length]
-            current = current[length:]
+        whole = len(current) // length * length
+        yield from (current[place : place + length] for place in range(0, whole, length))
+        current = current[whole:]
     if current:
         yield current
 
