@@ -1,5 +1,6 @@
 """What every test shares: one thread, array shapes checked at each call, draws that repeat, one of each part."""
 
+import gc
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+gc.set_threshold(20_000)  # else a tenth of the time of composing goes into looking for garbage
 
 # Before anything imports these packages: from here on a wrong shape in a call to them is an error.
 jaxtyping.install_import_hook(

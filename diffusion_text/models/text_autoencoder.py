@@ -100,7 +100,7 @@ class TextAutoencoder(Trained):
         return losses["loss"]
 
     def evaluate(self, stage, batch, batch_idx):
-        figures: dict = self.losses(batch, batch["tokens"], posterior_sample=False)
+        figures = self.losses(batch, batch["tokens"], posterior_sample=False)
         if batch_idx == 0:
             figures |= self.decoding(batch)
         for name, value in figures.items():
