@@ -3,11 +3,12 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from diffusion_text.storage import read_csv, write_text
+from diffusion_text.storage import appending, read_csv, write_text
 from diffusion_text.values import words
 
 
@@ -32,11 +33,12 @@ class RunCSVLogger(CSVLogger):
 
 
 class RunWriter(ExperimentWriter):
-    """Lightning's writer, which adds to the rows of before and never leaves the file without them."""
+    """Lightning's writer, which adds to the rows of before, each row once, and never leaves the file without them."""
 
     def __init__(self, log_dir: str):
         super().__init__(log_dir)
         self.file = Path(self.metrics_file_path)
+        self.header: list[str] = []  # of the file
         if rows := self.rows():
             self.metrics_keys = list(rows[0])
             self.rewrite(rows)
@@ -47,14 +49,24 @@ class RunWriter(ExperimentWriter):
 
     def rewrite(self, rows: list[dict[str, str]]) -> None:
         """Put these rows in the file's place."""
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self.metrics_keys)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.file, text.getvalue())
+        header = dict(zip(self.metrics_keys, self.metrics_keys, strict=True))
+        write_text(self.file, self.lines([header, *rows]))
+        self.header = list(header)
 
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        self.rewrite(self.rows())
+    def save(self) -> None:
+        if self.metrics:
+            self._record_new_keys()
+            if self.header != self.metrics_keys:
+                self.rewrite(self.rows())
+            with appending(self.file) as stream:
+                stream.write(self.lines(self.metrics).encode())
+            self.metrics = []
+
+    def lines(self, rows: list[dict[str, Any]]) -> str:
+        """Rows as they stand in the file."""
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self.metrics_keys).writerows(rows)
+        return text.getvalue()
 
     def _check_log_dir_exists(self) -> None:
         """The run directory is there, and what is in it stays."""

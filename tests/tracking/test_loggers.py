@@ -1,8 +1,13 @@
 import csv
+import errno
+import io
+import os
+from pathlib import Path
 
 import pytest
 import torch
 
+from diffusion_text.errors import UserError
 from diffusion_text.tracking.loggers import RunCSVLogger
 
 
@@ -58,3 +63,28 @@ def test_half_a_row_is_dropped(run):
     logger.log_metrics({"loss": 0.125}, 3)
     logger.save()
     assert rows(run) == [*EARLIER, {"step": "3", "loss": "0.125"}]
+
+
+@pytest.mark.parametrize("row", [{"loss": 0.125}, {"loss": 0.125, "cosine": 0.5}], ids=["row", "header"])
+def test_a_row_that_could_not_be_written_is_in_the_file_once(run, monkeypatch, row):
+    logger = RunCSVLogger(str(run))
+    logger.log_metrics(row, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        with pytest.raises(UserError, match="No space left on device"):
+            logger.save()
+    assert rows(run) == EARLIER
+    logger.save()
+    assert rows(run) == [*EARLIER, {"step": "3"} | {name: str(value) for name, value in row.items()}]
+
+
+def opened(path, mode="r", **text):
+    return open(path, mode, **text) if mode == "r" else Refusing(path, mode)  # noqa: PTH123
+
+
+class Refusing(io.FileIO):
+    """A file on a disk that has no room for the end of what is written."""
+
+    def write(self, data):
+        super().write(data[:-5])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
