@@ -4,7 +4,11 @@ A sampler sees the network only as `predict_x0(x_t, t, x_0_previous)`; strides m
 
 (1) DDPM   x_s ~ q(x_s | x_t, x̂_0)                                                     Ho et al. 2020, algorithm 2
 (2) DDIM   x_s = alpha_s·x̂_0 + √(sigma_s² − (η·std)²)·ε̂ + η·std·z                      Song et al. 2021, eq. 12
-           with std that of q(x_s | x_t, x_0); η = 0 is deterministic, η = 1 has DDPM's noise
+           with std that of q(x_s | x_t, x_0); η = 0 is deterministic, η = 1 has DDPM's noise, and beyond it η·std ends
+           at sigma_s, where all of x_s's noise is new
+(3) DPM-Solver++ (2M)   DDIM's deterministic step with x̂_0 + (h / 2h_r)·(x̂_0 − x̂_0,r) in the place of x̂_0
+           h, h_r the increases of log(alpha / sigma) in this step and in the one before,
+           whose estimate was x̂_0,r                                                 Lu et al. 2022b, algorithm 2
 """
 
 from abc import ABC, abstractmethod
@@ -25,6 +29,13 @@ from diffusion_text.values import number, one_of, or_null, share, whole
 
 Generator = torch.Generator | Sequence[torch.Generator]  # of all texts together, or one of each
 PredictX0 = Callable[[Latents, Tensor, Latents | None], Latents]
+
+
+class Earlier(NamedTuple):
+    """The step before, as a multistep solver needs it: its time, and what `x_0` was taken to be."""
+
+    t: Tensor
+    x_0: Latents
 
 
 class ReverseStep(NamedTuple):
@@ -106,6 +117,7 @@ class GaussianSampler(Sampler, ABC):
         predict_x0: Callable[[Latents, Tensor], Latents],
         schedule: NoiseSchedule,
         generator: Generator,
+        earlier: Earlier | None = None,
     ) -> Latents:
         """x_s from x_t, for scalar times s < t at any stride."""
 
@@ -119,7 +131,7 @@ class GaussianSampler(Sampler, ABC):
         drawn: TimeSampling | None = None,
     ) -> Iterator[ReverseStep]:
         """Walk from `x_t` at time `start` to 0; each network evaluation is yielded, the last `x_s` is the sample."""
-        x_0 = None
+        x_0, earlier = None, None
         times = self.times(schedule, start, drawn)
 
         def clipped(x: Latents, time: Tensor) -> Latents:
@@ -130,10 +142,10 @@ class GaussianSampler(Sampler, ABC):
             return x_0
 
         for t, s in pairwise(times):
-            x_s = self.step(x_t, t, s, clipped, schedule, generator)
+            x_s = self.step(x_t, t, s, clipped, schedule, generator, earlier)
             assert x_0 is not None
             yield ReverseStep(t, s, x_t, x_0, x_s)
-            x_t = x_s
+            x_t, earlier = x_s, Earlier(t, x_0)
 
 
 def levels(schedule: NoiseSchedule, time: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,7 +170,7 @@ def draw_like(x: Latents, generator: Generator) -> Latents:
 class DDPMSampler(GaussianSampler):
     """Ancestral sampling: equation (1)."""
 
-    def step(self, x_t, t, s, predict_x0, schedule, generator):
+    def step(self, x_t, t, s, predict_x0, schedule, generator, earlier=None):
         x_0 = predict_x0(x_t, t)
         mean, std = posterior(x_t, x_0, *levels(schedule, t, x_t), *levels(schedule, s, x_t))
         return mean + std * draw_like(x_t, generator)
@@ -169,13 +181,25 @@ class DDIMSampler(GaussianSampler):
 
     def __init__(self, *settings, eta: float = 0.0, **named):
         super().__init__(*settings, **named)
-        self.eta = share(eta, "sampler.eta")
+        self.eta = number(eta, "sampler.eta", least=0)
 
-    def step(self, x_t, t, s, predict_x0, schedule, generator):
+    def step(self, x_t, t, s, predict_x0, schedule, generator, earlier=None):
         x_0 = predict_x0(x_t, t)
         alpha_t, sigma_t = levels(schedule, t, x_t)
         alpha_s, sigma_s = levels(schedule, s, x_t)
-        std = self.eta * posterior(x_t, x_0, alpha_t, sigma_t, alpha_s, sigma_s)[1]
+        std = (self.eta * posterior(x_t, x_0, alpha_t, sigma_t, alpha_s, sigma_s)[1]).minimum(sigma_s)
         noise = noise_from(x_t, x_0, alpha_t, sigma_t)
         x_s = alpha_s * x_0 + (sigma_s**2 - std**2).clamp(min=0).sqrt() * noise
         return x_s + std * draw_like(x_t, generator) if self.eta else x_s
+
+
+class DPMSolverSampler(GaussianSampler):
+    """Equation (3): a deterministic solver of second order, whose first and last steps are DDIM's."""
+
+    def step(self, x_t, t, s, predict_x0, schedule, generator, earlier=None):
+        x_0 = predict_x0(x_t, t)
+        if earlier is not None and s > 0:
+            before, now, after = (schedule.log_snr(time) for time in (earlier.t, t, s))
+            x_0 = x_0 + ((after - now) / (2 * (now - before))).to(x_0) * (x_0 - earlier.x_0)
+        alpha_s, sigma_s = levels(schedule, s, x_t)
+        return alpha_s * x_0 + sigma_s * noise_from(x_t, x_0, *levels(schedule, t, x_t))

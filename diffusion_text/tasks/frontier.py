@@ -20,7 +20,7 @@ from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.charts import for_page, frontier
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.terminal import console
-from diffusion_text.values import listed, number, one_of, or_null, share, whole, words
+from diffusion_text.values import listed, number, one_of, or_null, whole, words
 
 
 class Point(NamedTuple):
@@ -46,7 +46,7 @@ class Measured(NamedTuple):
 class Frontier:
     """Sample `num_samples` texts at each number of network evaluations `nfe` and each value of each of the model's
     knobs: temperature of the scores where it says how likely each token is, and of the rounding otherwise;
-    churn (DDIM's η, from deterministic to DDPM's noise). Real texts of `split` are the point to reach.
+    churn (DDIM's η: 0 is deterministic, 1 has DDPM's noise). Real texts of `split` are the point to reach.
 
     `judge`: a run of model=autoregressive in the same tokens that judges in place of the 5-gram.
     """
@@ -72,7 +72,7 @@ class Frontier:
             "temperature": listed(score_temperatures, "task.score_temperatures", number, above=0),
             "score temperature": listed(score_temperatures, "task.score_temperatures", number, above=0),
             "rounding temperature": listed(temperatures, "task.temperatures", number, least=0),
-            "churn": listed(churn, "task.churn", share),
+            "churn": listed(churn, "task.churn", number, least=0),
         }
 
     def __call__(self, session: Session) -> None:

@@ -66,7 +66,7 @@ def test_a_knob_turns_one_thing(asked):
     ("wrong", "says"),
     [
         ({"nfe": [0]}, "task.nfe"),
-        ({"churn": [2]}, "task.churn"),
+        ({"churn": [-1]}, "task.churn"),
         ({"score_temperatures": [0]}, "task.score_temperatures"),
         ({"split": "tst"}, "task.split"),
     ],
