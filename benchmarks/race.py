@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import numpy as np
 from rows import ROOT, Row, add_row, call, newest, read_rows, table
 
@@ -20,6 +21,7 @@ from diffusion_text.commands import arguments
 
 RUNS = ROOT / "outputs" / "race"
 ROWS, PAGE = ROOT / "docs" / "race.jsonl", ROOT / "docs" / "pages" / "race.md"
+PICTURE = PAGE.with_name("pictures") / "race.svg"
 CONTESTANTS = {  # name: overrides
     "embedding_flow": ["experiment=embedding_flow"],
     "masked_diffusion": ["experiment=masked_diffusion"],
@@ -30,6 +32,7 @@ CONTESTANTS = {  # name: overrides
         "model.depth=4", "model.heads=4",
     ],
 }  # fmt: skip
+BASELINES = ("masked_diffusion", "autoregressive")  # which no solver of ours samples
 ABLATIONS = {  # of embedding_flow, one change each
     "heads start uniform": ["model.local_heads=null"],
     "gates start at 0.1": ["model.gates=0.1"],
@@ -49,6 +52,7 @@ FRONTIER = [
     "task=frontier", f"num_samples={JUDGED}", f"batch_size={JUDGED}", "task.score_temperatures=[1.4,1.2,1,0.85]",
     "task.temperatures=[0,1]", "task.churn=[]",
 ]  # fmt: skip
+SOLVER = [*FRONTIER, "sampler=dpm_solver", "sampler.spacing=training", f"task.nfe=[{min(NFE)}]"]
 JUDGE = ["experiment=autoregressive", "trainer.max_steps=2000", "seed=100"]
 TOKENS = 64 * 64  # a training step's
 
@@ -64,7 +68,9 @@ def main(argv: list[str]) -> None:
                 judge = trained(RUNS / "judge", [*JUDGE, *overrides])
                 run = [*recipe, f"trainer.max_steps={chosen['steps']}", f"seed={seed}", *overrides]
                 measure(key, name, trained(RUNS / key.replace(", ", "-").replace(" ", "-"), run), judge)
-    PAGE.write_text(render(list(read_rows(ROWS).values())), encoding="utf-8")
+    rows = list(read_rows(ROWS).values())
+    PAGE.write_text(render(rows), encoding="utf-8")
+    frontiers(rows).save(PICTURE)
     print(PAGE)
 
 
@@ -88,6 +94,8 @@ def measure(key: str, name: str, run: Path, judge: Path) -> None:
         "frontier": [*FRONTIER, f"task.nfe=[{','.join(map(str, NFE))}]"],
         "judged": [*FRONTIER, f"task.nfe=[{max(NFE)}]", f"task.judge={judge}"],
     }
+    if name not in BASELINES:
+        tasks["solver"] = SOLVER
     found = {"figures": json.loads((run / "metrics.json").read_text(encoding="utf-8"))}
     for task, settings in tasks.items():
         if not (out := run / task).is_dir():
@@ -96,7 +104,7 @@ def measure(key: str, name: str, run: Path, judge: Path) -> None:
     figures, nll = found["figures"], found["nll"]
     row: dict[str, Any] = {"name": key, "contestant": name, "steps": figures["step"], "seconds": figures["seconds"]}
     row |= {"parameters": figures["parameters"], "kind": nll["kind"], "nats": nll["nats_per_token"]["total"]}
-    add_row(ROWS, row | {"frontier": found["frontier"], "judged": found["judged"]})
+    add_row(ROWS, row | {task: found[task] for task in tasks if task != "nll"})
 
 
 # ---- the page
@@ -111,8 +119,11 @@ def render(rows: list[Row]) -> str:
         f"on a CPU; the same blocks (4 of width 128) for all. Likelihood of the first {TEXTS} texts of the test split; "
         f"{JUDGED} samples a setting. Judge NLL is at real text's entropy of {real['text_entropy']:.2f}, where real "
         f"text has {real['judge_nll']:.3f}. The other judge is an autoregressive model of "
-        "another seed, trained for 2,000 steps. Memorised: 8-grams that the training split has, at temperature 1. "
+        "another seed, trained for 2,000 steps. Solver: DPM-Solver++ (2M) in place of the recipe's own sampler. "
+        "Memorised: 8-grams that the training split has, at temperature 1. "
         "Means over seeds, ± half the range between them.",
+        "![Judge NLL against entropy: a line for each contestant and seed, and real text as a point]"
+        f"({PICTURE.relative_to(PAGE.parent)})",
     ]
     for steps in sorted({row["steps"] for row in rows}):
         of_length = [row for row in rows if row["steps"] == steps]
@@ -127,7 +138,7 @@ def compared(rows: list[Row], names: Any) -> str:
     found = {name: [row for row in rows if row["contestant"] == name] for name in names}
     kept = {name: some for name, some in found.items() if some}
     ordered = sorted(kept, key=lambda name: np.mean([row["nats"]["value"] for row in kept[name]]))
-    judged = [*(f"judge NLL, NFE {nfe}" for nfe in NFE), f"other judge, NFE {max(NFE)}"]
+    judged = [*(f"judge NLL, NFE {nfe}" for nfe in NFE), f"solver, NFE {min(NFE)}", f"other judge, NFE {max(NFE)}"]
     header = ["", "parameters", "nats a character", *judged, "memorised", "tokens a second", "seeds"]
     return table(header, [line(name, kept[name]) for name in ordered])
 
@@ -136,10 +147,31 @@ def line(name: str, rows: list[Row]) -> list[str]:
     """A contestant's figures."""
     sign = "" if rows[0]["kind"] == "exact" else "≤ "
     judged = [spread([judge_nll(row["frontier"], nfe) for row in rows]) for nfe in NFE]
-    judged.append(spread([judge_nll(row["judged"], max(NFE)) if "judged" in row else np.nan for row in rows]))
+    for task, nfe in (("solver", min(NFE)), ("judged", max(NFE))):
+        judged.append(spread([judge_nll(row[task], nfe) if task in row else np.nan for row in rows]))
     likely, copied = (spread(values) for values in ([row["nats"]["value"] for row in rows], list(map(memorised, rows))))
     rate = np.mean([row["steps"] * TOKENS / row["seconds"] for row in rows])
     return [name, f"{rows[0]['parameters']:,}", sign + likely, *judged, copied, f"{rate:,.0f}", str(len(rows))]
+
+
+def frontiers(rows: list[Row]) -> alt.LayerChart:
+    """Judge NLL against entropy over what each contestant trades one for the other with, at its greatest NFE."""
+    points = [
+        {"contestant": row["contestant"], "run": row["name"], **point}
+        for row in rows
+        if row["contestant"] in CONTESTANTS
+        for point in row["frontier"]["points"]
+        if point["nfe"] == max(other["nfe"] for other in row["frontier"]["points"])
+    ]
+    x = alt.X("text_entropy:Q", title="entropy of each text, nats a character", scale=alt.Scale(zero=False))
+    y = alt.Y("judge_nll:Q", title="judge NLL, nats a character", scale=alt.Scale(zero=False))
+    colour = alt.Color("contestant:N", legend=alt.Legend(orient="bottom", title=None))
+    lines = alt.Chart(alt.Data(values=points)).mark_line(point=True)
+    lines = lines.encode(x=x, y=y, color=colour, detail="run:N", order="value:Q")
+    real = {"contestant": "real text", **rows[0]["frontier"]["real"]}
+    goal = alt.Chart(alt.Data(values=[real])).mark_point(size=160, filled=True, shape="diamond")
+    chart = alt.layer(lines, goal.encode(x=x, y=y, color=colour)).properties(width=560, height=360)
+    return chart.configure(background="white", font="sans-serif")
 
 
 def memorised(row: Row) -> float:

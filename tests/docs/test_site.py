@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import race
 import yaml
+from rows import read_rows
 
 ROOT = Path(__file__).parents[2]
 CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"
@@ -57,6 +59,7 @@ def test_the_pictures_are_drawn_and_each_is_shown(settings, tmp_path):
     pictures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pictures)
     pictures.main(settings[:-1], tmp_path)
+    race.frontiers(list(read_rows(race.ROWS).values())).save(tmp_path / "race.svg")
     drawn = {file.name for file in tmp_path.glob("*.svg")}
     assert all("<path" in (tmp_path / name).read_text(encoding="utf-8") for name in drawn)
     shown = {Path(target).name for text in TEXTS.values() for target in re.findall(r"!\[.+?\]\((\S+)\)", text)}
