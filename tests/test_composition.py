@@ -157,7 +157,7 @@ def no_data(monkeypatch):
         (["model.width=wide"], ["model.width=wide", "narrow, full"]),
         (["schedule=cosine", "schedule.s=1.5"], ["schedule.s=1.5", "below 1"]),
         (["sampler.num_steps=0"], ["sampler.num_steps=0 is not a whole number of at least 1"]),
-        (["sampler.spacing=even"], ["sampler.spacing=even", "angle, training, time"]),
+        (["sampler.spacing=even"], ["sampler.spacing=even", "angle, training, log_snr, time"]),
         (["data.length=2"], ["data.length", "2", "4"]),
         (["data.length=many"], ["data", "length", "many"]),
         (["trainer.max_steps=many"], ["trainer", "max_steps", "many"]),

@@ -177,7 +177,7 @@ def test_spread_is_the_marginals(sampler_name, num_steps, schedule, monkeypatch)
 
 
 @each_sampler
-@pytest.mark.parametrize("spacing", ["angle", "time"])
+@pytest.mark.parametrize("spacing", ["angle", "log_snr", "time"])
 def test_spread_is_that_of_the_papers_steps(sampler_name, spacing, schedule):
     """Without any tolerance for discretisation."""
     sampler = SAMPLERS[sampler_name](25, 8.0, spacing)
@@ -468,7 +468,7 @@ def test_each_step_takes_one_evaluation_and_hands_on(sampler_name, num_steps, sc
 
 @given(
     num_steps=st.integers(1, 300),
-    spacing=st.sampled_from(["angle", "training", "time"]),
+    spacing=st.sampled_from(["angle", "training", "log_snr", "time"]),
     start=st.one_of(st.just(1.0), st.floats(0.05, 1)),
 )
 def test_times_fall_from_the_start_to_0(schedule, num_steps, spacing, start):
@@ -485,6 +485,9 @@ def test_even_spacing_is_even(schedule):
     assert_close(by_time, torch.linspace(1, 0, 21, dtype=torch.float64))
     angles = schedule.alpha_sigma(DDIMSampler(20, spacing="angle").times(schedule))[0].arccos()
     assert_close(angles.diff(), angles.diff().mean().expand(20), rtol=1e-6, atol=0)
+    log_snr = schedule.log_snr(DDIMSampler(20, spacing="log_snr").times(schedule))[1:-1]
+    assert_close(log_snr.diff(), log_snr.diff().mean().expand(18), rtol=1e-6, atol=0)
+    assert log_snr.abs().max() < 10
 
 
 @pytest.mark.parametrize("start", [1.0, 0.5])
