@@ -3,7 +3,7 @@
     python benchmarks/race.py data.dir=PATH [steps=1000] [seeds=0,1,2] [OVERRIDE ...]
 
 tiny_shakespeare by characters; the same blocks, tokens, batches and steps for all. Runs what docs/race.jsonl has no row
-for, then writes docs/pages/race.md. It can be stopped and started again at any time.
+for, then writes docs/pages/race.md and its picture. It can be stopped and started again at any time.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ ABLATIONS = {  # of embedding_flow, one change each
     "schedule=log_snr_linear": ["schedule=log_snr_linear"],
     "schedule=learned": ["schedule=learned", "time_sampling=stratified"],
 }
+TUNED = ("embedding_flow", "masked_diffusion", "autoregressive")
+RATES = {  # of those, each beside its own recipe's
+    f"{name}, rates {word}": [*CONTESTANTS[name], f"optimizer.lr={4e-3 * by:g}", f"optimizer.muon_lr={6e-3 * by:g}"]
+    for name in TUNED
+    for word, by in (("halved", 0.5), ("doubled", 2))
+}
 BRIEF = [
     "precision=bf16", "trainer=cpu", "data.eval_texts=256", "callbacks.samples=null", "report.quality=0",
     "report.frontier=0", "report.garbled=0", "report.trace_steps=0", "num_samples=0", "trainer.val_check_interval=250",
@@ -75,9 +81,9 @@ def main(argv: list[str]) -> None:
 
 
 def runs(seed: str) -> list[tuple[str, list[str]]]:
-    """Name and recipe of every contestant; of every ablation, for the first seed."""
+    """Name and recipe of every contestant; of every other rate and every ablation, for the first seed."""
     ablations = {name: [*CONTESTANTS["embedding_flow"], *changes] for name, changes in ABLATIONS.items()}
-    return list((CONTESTANTS | (ablations if seed == "0" else {})).items())
+    return list((CONTESTANTS | (RATES | ablations if seed == "0" else {})).items())
 
 
 def trained(directory: Path, recipe: list[str]) -> Path:
@@ -89,12 +95,11 @@ def trained(directory: Path, recipe: list[str]) -> Path:
 
 def measure(key: str, name: str, run: Path, judge: Path) -> None:
     """Score real text, draw the frontiers; keep the figures."""
-    tasks = {
-        "nll": ["task=nll", f"num_samples={TEXTS}"],
-        "frontier": [*FRONTIER, f"task.nfe=[{','.join(map(str, NFE))}]"],
-        "judged": [*FRONTIER, f"task.nfe=[{max(NFE)}]", f"task.judge={judge}"],
-    }
-    if name not in BASELINES:
+    tasks = {"nll": ["task=nll", f"num_samples={TEXTS}"]}
+    if name not in RATES:
+        tasks["frontier"] = [*FRONTIER, f"task.nfe=[{','.join(map(str, NFE))}]"]
+        tasks["judged"] = [*FRONTIER, f"task.nfe=[{max(NFE)}]", f"task.judge={judge}"]
+    if name not in (*RATES, *BASELINES):
         tasks["solver"] = SOLVER
     found = {"figures": json.loads((run / "metrics.json").read_text(encoding="utf-8"))}
     for task, settings in tasks.items():
@@ -112,7 +117,7 @@ def measure(key: str, name: str, run: Path, judge: Path) -> None:
 
 def render(rows: list[Row]) -> str:
     """A table of the contestants, and one of what each ingredient is worth."""
-    real = rows[0]["frontier"]["real"]
+    real = drawn(rows)[0]["frontier"]["real"]
     parts = [
         "# The race",
         "Made by `python benchmarks/race.py`: tiny_shakespeare by characters, 64 of them a text, 64 texts a step, bf16 "
@@ -128,8 +133,9 @@ def render(rows: list[Row]) -> str:
     for steps in sorted({row["steps"] for row in rows}):
         of_length = [row for row in rows if row["steps"] == steps]
         parts += [f"## {steps:,} steps", compared(of_length, CONTESTANTS)]
-        if any(row["contestant"] in ABLATIONS for row in of_length):
-            parts += ["### `embedding_flow` with one change", compared(of_length, ["embedding_flow", *ABLATIONS])]
+        for title, changed in (("Other rates", RATES), ("`embedding_flow` with one change", ABLATIONS)):
+            if any(row["contestant"] in changed for row in of_length):
+                parts += [f"### {title}", compared(of_length, [*(TUNED if changed is RATES else TUNED[:1]), *changed])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -146,9 +152,8 @@ def compared(rows: list[Row], names: Any) -> str:
 def line(name: str, rows: list[Row]) -> list[str]:
     """A contestant's figures."""
     sign = "" if rows[0]["kind"] == "exact" else "≤ "
-    judged = [spread([judge_nll(row["frontier"], nfe) for row in rows]) for nfe in NFE]
-    for task, nfe in (("solver", min(NFE)), ("judged", max(NFE))):
-        judged.append(spread([judge_nll(row[task], nfe) if task in row else np.nan for row in rows]))
+    asked = [*(("frontier", nfe) for nfe in NFE), ("solver", min(NFE)), ("judged", max(NFE))]
+    judged = [spread([judge_nll(row[task], nfe) if task in row else np.nan for row in rows]) for task, nfe in asked]
     likely, copied = (spread(values) for values in ([row["nats"]["value"] for row in rows], list(map(memorised, rows))))
     rate = np.mean([row["steps"] * TOKENS / row["seconds"] for row in rows])
     return [name, f"{rows[0]['parameters']:,}", sign + likely, *judged, copied, f"{rate:,.0f}", str(len(rows))]
@@ -158,7 +163,7 @@ def frontiers(rows: list[Row]) -> alt.LayerChart:
     """Judge NLL against entropy over what each contestant trades one for the other with, at its greatest NFE."""
     points = [
         {"contestant": row["contestant"], "run": row["name"], **point}
-        for row in rows
+        for row in drawn(rows)
         if row["contestant"] in CONTESTANTS
         for point in row["frontier"]["points"]
         if point["nfe"] == max(other["nfe"] for other in row["frontier"]["points"])
@@ -168,14 +173,21 @@ def frontiers(rows: list[Row]) -> alt.LayerChart:
     colour = alt.Color("contestant:N", legend=alt.Legend(orient="bottom", title=None))
     lines = alt.Chart(alt.Data(values=points)).mark_line(point=True)
     lines = lines.encode(x=x, y=y, color=colour, detail="run:N", order="value:Q")
-    real = {"contestant": "real text", **rows[0]["frontier"]["real"]}
+    real = {"contestant": "real text", **drawn(rows)[0]["frontier"]["real"]}
     goal = alt.Chart(alt.Data(values=[real])).mark_point(size=160, filled=True, shape="diamond")
     chart = alt.layer(lines, goal.encode(x=x, y=y, color=colour)).properties(width=560, height=360)
     return chart.configure(background="white", font="sans-serif")
 
 
+def drawn(rows: list[Row]) -> list[Row]:
+    """Those with a frontier."""
+    return [row for row in rows if "frontier" in row]
+
+
 def memorised(row: Row) -> float:
     """The share of 8-grams that training texts have, of the plain samples at the greatest NFE."""
+    if "frontier" not in row:
+        return np.nan
     plain = [
         point for point in row["frontier"]["points"] if "temperature" in point["knob"] and point["value"] in (0, 1)
     ]
