@@ -7,6 +7,7 @@ was written, or end in one line; nothing may run, take 2 seconds of CPU time or 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -95,7 +97,8 @@ def outcome_of(read: Callable[[], str]) -> str:
     """How reading something ends."""
     began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        outcome = read()
+        with redirect_stdout(io.StringIO()):
+            outcome = read()
     except UserError as error:
         outcome = "refused" if "\n" not in str(error) else f"several lines: {error!r}"
     except Exception as error:
