@@ -15,6 +15,7 @@ from typing import Any
 
 import altair as alt
 import numpy as np
+from omegaconf import OmegaConf
 from rows import ROOT, Row, add_row, call, newest, read_rows, table
 
 from diffusion_text.commands import arguments
@@ -43,10 +44,11 @@ ABLATIONS = {  # of embedding_flow, one change each
     "schedule=log_snr_linear": ["schedule=log_snr_linear"],
     "schedule=learned": ["schedule=learned", "time_sampling=stratified"],
 }
-TUNED = ("embedding_flow", "masked_diffusion", "autoregressive")
+TUNED = ("embedding_flow", *BASELINES)
 RATES = {  # of those, each beside its own recipe's
-    f"{name}, rates {word}": [*CONTESTANTS[name], f"optimizer.lr={4e-3 * by:g}", f"optimizer.muon_lr={6e-3 * by:g}"]
+    f"{name}, rates {word}": [*CONTESTANTS[name], *(f"optimizer.{rate}={by * optimizer[rate]:g}" for rate in optimizer)]
     for name in TUNED
+    for optimizer in [OmegaConf.load(ROOT / "conf" / "experiment" / f"{name}.yaml").optimizer]
     for word, by in (("halved", 0.5), ("doubled", 2))
 }
 BRIEF = [
@@ -133,9 +135,12 @@ def render(rows: list[Row]) -> str:
     for steps in sorted({row["steps"] for row in rows}):
         of_length = [row for row in rows if row["steps"] == steps]
         parts += [f"## {steps:,} steps", compared(of_length, CONTESTANTS)]
-        for title, changed in (("Other rates", RATES), ("`embedding_flow` with one change", ABLATIONS)):
+        for title, plain, changed in (
+            ("Other rates", TUNED, RATES),
+            ("`embedding_flow` with one change", ("embedding_flow",), ABLATIONS),
+        ):
             if any(row["contestant"] in changed for row in of_length):
-                parts += [f"### {title}", compared(of_length, [*(TUNED if changed is RATES else TUNED[:1]), *changed])]
+                parts += [f"### {title}", compared(of_length, [*plain, *changed])]
     return "\n\n".join(parts) + "\n"
 
 

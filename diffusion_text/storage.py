@@ -110,23 +110,23 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
 
 @contextmanager
 def appending(path: Path) -> Iterator[BinaryIO]:
-    """A stream that adds to a file; if the block fails, the file is as before and UserError says why."""
+    """A stream that adds to a file; if the block fails, nothing is added and UserError says why."""
     before = path.stat().st_size if path.is_file() else 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as stream:
+        with path.open("a+b") as stream:
             yield stream
     except OSError as error:
         if path.is_file():
-            os.truncate(path, before)
+            os.truncate(path, min(before, path.stat().st_size))
         raise not_written(path, error) from error
 
 
 def append_json(path: Path, row: Any) -> None:
     """Add a line to a JSON Lines file; half a line that a killed process left is dropped."""
-    if path.is_file():
-        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
     with appending(path) as stream:
+        stream.seek(0)
+        stream.truncate(stream.read().rfind(b"\n") + 1)
         stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 

@@ -28,15 +28,8 @@ from diffusion_text.shapes import Latents
 from diffusion_text.values import number, one_of, or_null, share, whole
 
 Generator = torch.Generator | Sequence[torch.Generator]  # of all texts together, or one of each
-FARTHEST = 10.0  # of the log SNR that steps are spent on
 PredictX0 = Callable[[Latents, Tensor, Latents | None], Latents]
-
-
-class Earlier(NamedTuple):
-    """The step before, as a multistep solver needs it: its time, and what `x_0` was taken to be."""
-
-    t: Tensor
-    x_0: Latents
+FARTHEST = 10.0  # of the log SNR that steps are spent on
 
 
 class ReverseStep(NamedTuple):
@@ -71,8 +64,8 @@ class GaussianSampler(Sampler, ABC):
 
     `spacing` says in what the steps are even: `angle`, arccos(alpha), which suits every schedule; `training`, the
     times that training drew; `log_snr`, from −FARTHEST to FARTHEST between the first step and the last (Lu et al.
-    2022a, §3.3); or `time`, as published; on the sqrt schedule even times leap over most of the signal in
-    the last step (50 DDIM steps then leave a standard deviation of 0.39 where 0.5 is right, against 0.48).
+    2022a, §3.3); or `time`, as published; on the sqrt schedule even times leap over most of the signal in the last
+    step (50 DDIM steps then leave a standard deviation of 0.39 where 0.5 is right, against 0.48).
 
     `snap`: from this time on x̂_0 is to be the nearest x_0 that is a text, where the text space has such a thing; the
     clamping trick (Li et al. 2022, §4.3). 0: never, 1: from the start.
@@ -124,9 +117,9 @@ class GaussianSampler(Sampler, ABC):
         predict_x0: Callable[[Latents, Tensor], Latents],
         schedule: NoiseSchedule,
         generator: Generator,
-        earlier: Earlier | None = None,
+        earlier: ReverseStep | None = None,
     ) -> Latents:
-        """x_s from x_t, for scalar times s < t at any stride."""
+        """x_s from x_t, for scalar times s < t at any stride; a solver may look at the step before, `earlier`."""
 
     def reverse(
         self,
@@ -151,8 +144,9 @@ class GaussianSampler(Sampler, ABC):
         for t, s in pairwise(times):
             x_s = self.step(x_t, t, s, clipped, schedule, generator, earlier)
             assert x_0 is not None
-            yield ReverseStep(t, s, x_t, x_0, x_s)
-            x_t, earlier = x_s, Earlier(t, x_0)
+            earlier = ReverseStep(t, s, x_t, x_0, x_s)
+            yield earlier
+            x_t = x_s
 
 
 def levels(schedule: NoiseSchedule, time: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

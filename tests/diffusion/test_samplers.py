@@ -28,7 +28,6 @@ from diffusion_text.diffusion.samplers import (
     DDIMSampler,
     DDPMSampler,
     DPMSolverSampler,
-    Earlier,
     GaussianSampler,
     draw_like,
     levels,
@@ -151,6 +150,12 @@ def spreads(sampler, schedule, data_std=DATA_STD):
     return shown
 
 
+def marginal_std(schedule, t, data_std=DATA_STD):
+    """The standard deviation of x_t."""
+    alpha, sigma = schedule.alpha_sigma(t)
+    return math.sqrt(alpha**2 * data_std**2 + sigma**2)
+
+
 def violations(sampler, schedule, data_std=DATA_STD):
     """The oracle: where a sampler's spread is not the analytic marginal's; empty for a right sampler.
 
@@ -161,8 +166,7 @@ def violations(sampler, schedule, data_std=DATA_STD):
     tolerance = 2 / sampler.nfe if deterministic else 4.5 / sampler.nfe + 4 * SAMPLING_ERROR
     wrong = []
     for t, name, std in spreads(sampler, schedule, data_std):
-        alpha, sigma = schedule.alpha_sigma(torch.tensor(t, dtype=torch.float64))
-        right = math.sqrt(alpha**2 * data_std**2 + sigma**2)
+        right = marginal_std(schedule, torch.tensor(t, dtype=torch.float64), data_std)
         if not abs(std / right - 1) <= tolerance:
             wrong.append(f"{name} at t = {t:.4f}: std {std:.4f}, where {right:.4f} is right")
     return wrong
@@ -245,51 +249,45 @@ def test_a_step_is_that_of_diffusers(sampler, scheduler_class, scheduler_argumen
         assert_close(x_s, theirs, rtol=0, atol=1e-7)
 
 
+def at(times, sampler_class):
+    """A sampler without bounds that visits these times."""
+
+    class At(sampler_class):
+        def times(self, schedule, start=1.0, drawn=None):
+            return times
+
+    return At(len(times) - 1, None)
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers'
 @pytest.mark.parametrize("num_steps", [8, 20, 50])
 def test_a_run_of_the_solver_is_that_of_diffusers(num_steps):
     scheduler = diffusers_scheduler(
         DPMSolverMultistepScheduler, num_steps, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
     )
-    bars = scheduler.alphas_cumprod[scheduler.timesteps].tolist()
     x = torch.randn(2, 4, 3, dtype=torch.float64)
     theirs = [x]
     for index in scheduler.timesteps:
         theirs.append(scheduler.step((theirs[-1] / 2).tanh(), index, theirs[-1]).prev_sample)
 
-    times = [*((index + 1) / 1000 for index in scheduler.timesteps.tolist()), 0.0]
-    assert (LinearSchedule().alpha_sigma(torch.tensor(times[:-1]))[0] ** 2).tolist() == pytest.approx(bars, rel=1e-4)
-    state, earlier = x, None
-    for (t, s), expected in zip(pairwise(torch.tensor(times, dtype=torch.float64)), theirs[1:], strict=True):
-        said = (state / 2).tanh()
-        state = DPMSolverSampler().step(state, t, s, lambda *_, said=said: said, LinearSchedule(), None, earlier)
-        earlier = Earlier(t, said)
-        assert_close(state, expected, rtol=1e-4, atol=1e-4)
+    times = torch.tensor([*((index + 1) / 1000 for index in scheduler.timesteps.tolist()), 0.0], dtype=torch.float64)
+    assert_close(LinearSchedule().alpha_sigma(times[:-1])[0] ** 2, scheduler.alphas_cumprod[scheduler.timesteps])
+    run = at(times, DPMSolverSampler).reverse(x, lambda x, *_: (x / 2).tanh(), LinearSchedule(), torch.Generator())
+    for step, expected in zip(run, theirs[1:], strict=True):
+        assert_close(step.x_s, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_solver_is_of_second_order(schedule):
-    """Twice the steps leave a quarter of the error where DDIM has half of it; from noise to a tenth of it."""
+    """Twice the steps leave a quarter of the error where DDIM's leave half of it."""
 
     def error(sampler_class, num_steps):
-        sampler, end = sampler_class(num_steps, spacing="angle"), schedule.time_at(torch.tensor(0.995)).item()
-        first = schedule.time_at(torch.tensor(0.1)).item()
         angles = torch.linspace(math.acos(0.1), math.acos(0.995), num_steps + 1, dtype=torch.float64)
-        times = [first, *schedule.time_at(angles.cos())[1:-1].tolist(), end]
-        x, earlier = torch.ones(1, 1, 1, dtype=torch.float64), None
-
-        def spread(time):
-            alpha, sigma = schedule.alpha_sigma(torch.tensor(time, dtype=torch.float64))
-            return (alpha**2 * DATA_STD**2 + sigma**2).sqrt().item()
-
-        def predict_x0(x_t, t):
-            alpha, sigma = schedule.alpha_sigma(t)
-            return alpha * DATA_STD**2 / (alpha**2 * DATA_STD**2 + sigma**2) * x_t
-
-        for t, s in pairwise(torch.tensor(times, dtype=torch.float64)):
-            said = predict_x0(x, t)
-            x = sampler.step(x, t, s, lambda *_, said=said: said, schedule, None, earlier)
-            earlier = Earlier(t, said)
-        return abs(x.item() - spread(end) / spread(first))
+        times = schedule.time_at(angles.cos())
+        first, last = marginal_std(schedule, times[0]), marginal_std(schedule, times[-1])
+        x = torch.full((len(PREDICTIONS), 1, 1), first, dtype=torch.float64)
+        predict_x0 = exact_predictor(schedule, DATA_STD)
+        *_, end = at(times, sampler_class).reverse(x, predict_x0, schedule, torch.Generator())
+        return abs(end.x_s.mean().item() - last)
 
     assert error(DDIMSampler, 40) / error(DDIMSampler, 80) == pytest.approx(2, abs=0.3)
     assert error(DPMSolverSampler, 40) / error(DPMSolverSampler, 80) == pytest.approx(4, abs=0.8)
@@ -378,8 +376,7 @@ def test_adjacent_coefficients_fail_as_they_did():
         shown = spreads(sampler, SqrtSchedule(), golden["data_std"])
         return pytest.approx([std for t, _, std in shown if abs(t - time) < 1e-9], rel=4 * SAMPLING_ERROR)
 
-    alpha, sigma = SqrtSchedule().alpha_sigma(torch.tensor(time, dtype=torch.float64))
-    marginal = math.sqrt(alpha**2 * golden["data_std"] ** 2 + sigma**2)
+    marginal = marginal_std(SqrtSchedule(), torch.tensor(time, dtype=torch.float64), golden["data_std"])
     assert marginal == pytest.approx(golden["right_std"], abs=0.0005)
     assert [golden["right_std"]] * 3 == spreads_there(RightPosteriorOnTheOriginsGrid(golden["num_steps"]))
     assert [golden["std"]] * 3 == spreads_there(AdjacentPosteriorOnTheOriginsGrid(golden["num_steps"]))
