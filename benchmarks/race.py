@@ -41,6 +41,7 @@ ABLATIONS = {  # of embedding_flow, one change each
     "without the reference beside x_t": ["route.reads_reference=false"],
     "no self-conditioning": ["route.self_conditioning=0"],
     "embeddings 32 wide": ["text_space.dim=32"],
+    "sampler=ddpm": ["sampler=ddpm"],
     "schedule=log_snr_linear": ["schedule=log_snr_linear"],
     "schedule=learned": ["schedule=learned", "time_sampling=stratified"],
 }

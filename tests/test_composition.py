@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.testing import assert_close
 
 from diffusion_text.composition import compose_training
 from diffusion_text.denoisers.textunet import TextUNet1D
+from diffusion_text.diffusion.samplers import GaussianSampler
 from diffusion_text.errors import UserError
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.recorded import changes
@@ -99,6 +101,12 @@ def test_the_loggers_and_callbacks_are_the_configured_ones(composed, settings):
     order = [type(callback).__name__ for callback in trainer.callbacks]
     assert order[-1] == "LastCheckpoint", "it saves, and stops, what all others are done with"
     assert order.index("SampleTexts") < order.index("EMA"), "samples need the averaged weights"
+
+
+@pytest.mark.parametrize("recipe", ["latent_diffusion", "embedding_flow", "latent_flow"])
+@pytest.mark.parametrize("sampler", ["churn", "ddim", "ddpm", "dpm_solver"])
+def test_a_recipe_takes_any_sampler(composed, recipe, sampler):
+    assert isinstance(instantiate(composed(f"experiment={recipe}", f"sampler={sampler}").sampler), GaussianSampler)
 
 
 def test_a_callback_can_be_switched_off(composed, settings):
