@@ -101,7 +101,7 @@ def read_record(run: Run) -> Overrides:
 def override(name: str, value: Any, run: Run) -> str:
     """A recorded choice or value in Hydra's syntax."""
     group = CONF / name.partition("@")[0]
-    if NAME.fullmatch(name.partition("@")[0]) and "." not in group.name and group.is_dir():
+    if NAME.fullmatch(name.partition("@")[0]) and group.is_dir():
         if isinstance(value, str) and OPTION.fullmatch(value):
             return f"{name}={value}"
     elif NAME.fullmatch(name) and not name.startswith("hydra") and not WRITTEN_TO.fullmatch(name.rpartition(".")[2]):

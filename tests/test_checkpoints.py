@@ -92,6 +92,41 @@ def test_a_configuration_that_is_not_ours_is_one_line(sampled, checkpoint, chang
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"schedule": {"component": "SqrtSchedule", "s": -1.0}}, r"^schedule\.s"),
+        (
+            {"schedule": {"component": "SqrtSchedule", "no": 1}},
+            r"^schedule: cannot be built from \{.*SqrtSchedule.*\bno",
+        ),
+        ({"schedule": None}, r"schedule"),
+        ({"route": {"component": "TextAutoencoder"}}, r"text autoencoder, which .* python train\.py .*pretrained="),
+        ({"route": {"component": "LatentDiffusion", "self_conditioning": 2}}, r"incomplete configuration: .*condition"),
+    ],
+    ids=str,
+)
+def test_a_configuration_that_is_not_ours_is_named(sampled, checkpoint, changes, says):
+    with pytest.raises(UserError, match=says):
+        sampled(checkpoint(**changes))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "says"),
+    [
+        ("text_space", {"dim": 7}, r"^text_space: the weights are of no space of 7 channels$"),
+        ("model", {"width": 24}, r"^model: the weights do not fit: \S+ would have shape \(.*24.*\)$"),
+        ("model", {"depth": 2}, r"^model: cannot be built from .*: it has more parameters than the checkpoint$"),
+    ],
+)
+def test_other_sizes_than_those_of_the_weights_are_named(sampled, lm_checkpoint, part, change, says):
+    content = torch.load(lm_checkpoint, weights_only=True)
+    content["hyper_parameters"][part] |= change
+    write_tensors(lm_checkpoint, content)
+    with pytest.raises(UserError, match=says):
+        sampled(lm_checkpoint)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint\n", b"PK\3\4 neither"], ids=["empty", "text", "zip"])
 def test_a_file_that_is_no_checkpoint_is_one_line(sampled, tmp_path, content):
     file = tmp_path / "checkpoints" / "best.ckpt"

@@ -35,7 +35,9 @@ def test_no_character_of_a_string_means_anything():
     assert [parsed(text) for text in STRINGS] == STRINGS
 
 
-@pytest.mark.parametrize("value", [None, True, False, 3, -1, 0.5, 1e-4, [1, "a, b", None], {"a": {"b": "it's"}}, []])
+@pytest.mark.parametrize(
+    "value", [None, True, False, 3, -1, 0.5, 1e-4, [1, "a, b"], {"a": {"b": "it's"}, "c": None}, []]
+)
 def test_plain_values_come_back(value):
     assert parsed(value) == value
 
@@ -88,6 +90,11 @@ def test_a_record_makes_the_same_configuration_again(composed, run, overrides):
 def test_what_no_run_records_is_refused_by_name(run, record):
     with pytest.raises(UserError, match=r"changes\.json[^\n]*delete it there$"):
         read_record(run(record))
+
+
+def test_groups_come_before_the_values_that_change_them(run):
+    record = {"model.width": 96, "schedule": "sqrt", "seed": 1, "model": "diffusion_lm"}
+    assert read_record(run(record)) == ["schedule=sqrt", "model=diffusion_lm", "++model.width=96", "++seed=1"]
 
 
 def test_a_record_that_is_none_is_one_line(tmp_path, run):

@@ -252,7 +252,15 @@ def test_a_full_disk_is_told_whichever_library_met_it(tmp_path):
     named = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x"))
     assert str(storage.disk_trouble(named)).startswith(f"cannot write {tmp_path / 'x'}: No space left on device; ")
     of_rust = RuntimeError("SafetensorError: Error while serializing: I/O error: No space (os error 28)")
-    assert str(storage.disk_trouble(of_rust)).startswith("cannot write a file: No space left on device; ")
+    told = "cannot write a file: No space left on device; make room, and start it again"
+    assert str(storage.disk_trouble(of_rust)) == told
+
+
+def test_a_place_that_may_not_be_written_to_has_others_beside_it():
+    assert str(storage.disk_trouble(OSError(errno.EROFS, "Read-only file system"))) == (
+        "cannot write a file: Read-only file system; choose another hydra.run.dir, cache_dir or out, and start it again"
+    )
+    assert str(storage.disk_trouble(OSError(errno.EACCES, ""))).startswith("cannot write a file: [Errno 13]; choose")
 
 
 def test_a_full_disk_explains_what_came_of_it_and_a_refusal_does_not():
@@ -265,7 +273,7 @@ def test_a_full_disk_explains_what_came_of_it_and_a_refusal_does_not():
         except KeyError as error:
             return storage.disk_trouble(error)
 
-    assert "a file" in str(told(errno.ENOSPC))
+    assert str(told(errno.ENOSPC)).startswith("cannot write a file: no; make room")
     assert told(errno.EACCES) is None
     assert storage.disk_trouble(KeyError("another matter")) is None
 

@@ -208,6 +208,16 @@ def test_tiny_shakespeares_row_on_the_hub_is_its_text(parquet):
     assert set(asked) == {("karpathy/tiny_shakespeare", None, "refs/convert/parquet", "train")}
 
 
+def test_what_the_hub_says_is_shown_in_one_line(parquet, monkeypatch):
+    def load_dataset(*arguments, **named):
+        raise ValueError("no such revision\nand much more")
+
+    parquet([])
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(UserError, match=r"^Salesforce/wikitext is not to be had \(no such revision\): give a local"):
+        list(WikiText2("unused").paragraphs("train"))
+
+
 @pytest.mark.usefixtures("unreachable_hub")
 @pytest.mark.parametrize(
     ("corpus", "group"), [(TinyShakespeare, "tiny_shakespeare"), (WikiText2, "wikitext2")], ids=lambda value: str(value)
@@ -219,7 +229,7 @@ def test_an_unreachable_hub_names_both_ways_out_at_once(corpus, group):
     assert time.monotonic() - started < 10
     message = str(refusal.value)
     assert "\n" not in message
-    assert "the Hugging Face hub cannot be reached" in message
+    assert "(the Hugging Face hub cannot be reached)" in message
     assert f"data={group} data.dir=PATH" in message
     assert "data=python_docs" in message
 

@@ -189,6 +189,16 @@ def test_what_is_broken_is_one_line_that_names_the_file(folder, name):
     assert name in refusal(folder)
 
 
+@pytest.mark.parametrize(("error", "reason"), [(ValueError("a\n  comma"), "a comma"), (EOFError(), "EOFError")])
+def test_a_parsers_complaint_is_shown_in_one_line(folder, monkeypatch, error, reason):
+    def read_tables(*arguments):
+        raise error
+
+    monkeypatch.setattr("diffusion_text.data.tables.read_tables", read_tables)
+    (folder / "x.csv").write_text("text", encoding="utf-8")
+    assert refusal(folder) == f"cannot read {folder / 'x.csv'} as .csv: {reason}"
+
+
 @pytest.mark.parametrize("name", ["x" * 300, "a/b"])
 def test_a_path_that_cannot_be_is_one_line(folder, name):
     assert "data.dir=" in refusal(folder / name)
