@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_text.checkpoints import PARTS
+from diffusion_text.conditions.base import Condition
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.diffusion.losses import Loss, Weighting
@@ -33,8 +34,8 @@ from diffusion_text.values import instance, words
 log = logging.getLogger(__name__)
 TOLD = (ValueError, TypeError, MisconfigurationException, HydraException, OmegaConfBaseException)  # say what is wrong
 KINDS: dict[str, type] = {
-    "callbacks": Callback, "data": TextDataModule, "logger": Logger, "loss": Loss, "model": Denoiser,
-    "prediction": Prediction, "route": Trained, "sampler": Sampler, "schedule": NoiseSchedule,
+    "callbacks": Callback, "condition": Condition, "data": TextDataModule, "logger": Logger, "loss": Loss,
+    "model": Denoiser, "prediction": Prediction, "route": Trained, "sampler": Sampler, "schedule": NoiseSchedule,
     "text_space": SpaceRecipe, "time_sampling": TimeSampling, "trainer": Trainer, "weighting": Weighting,
 }  # fmt: skip  # what a group's options make
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import diffusion_text
+from diffusion_text.conditions.base import Condition
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.diffusion.losses import Loss, Weighting
@@ -37,7 +38,7 @@ from diffusion_text.values import flag, share
 
 CONTRACTS = (
     TextDataModule, SpaceRecipe, TokenizerRecipe, Writer, Denoiser, NoiseSchedule, Prediction, Loss, Weighting,
-    TimeSampling, Sampler,
+    TimeSampling, Sampler, Condition,
 )  # fmt: skip
 PARTS = ("schedule", "prediction", "loss", "weighting", "time_sampling")
 Config = dict[str, Any]
@@ -91,12 +92,14 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     recipe: SpaceRecipe = make("text_space")
     if recipe.kept and not run.text_space.is_dir():
         raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")
-    check_sizes(make, recipe, weights, estimates)
+    values = config.get("attributes")
+    check_sizes(make, recipe, weights, estimates, values)
     if recipe.kept:
         check_directory(run.text_space)
     space = recipe.load(run.text_space)
-    denoiser = make("model", dim=space.dim, estimates=estimates)
-    parts = given({name: make(name) for name in PARTS})
+    condition = conditioned(make, values)
+    denoiser = make("model", dim=space.dim, estimates=estimates, **told_to(condition))
+    parts = given({name: make(name) for name in PARTS} | {"condition": condition})
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts)
     if difference := misfit(weights, model.state_dict()):
         raise UserError(
@@ -106,17 +109,36 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     return model.eval()
 
 
-def check_sizes(make: Make, recipe: SpaceRecipe, weights: dict[str, torch.Tensor], estimates: int) -> None:
+def conditioned(make: Make, values: Mapping[str, Sequence[str]] | None) -> Condition | None:
+    """The condition that a model is told of attributes with these values, if it is one that is told anything."""
+    return None if values is None else make("condition", values=values)
+
+
+def told_to(condition: Condition | None) -> dict[str, int]:
+    """What a denoiser has to know of a condition."""
+    return {} if condition is None else {"told": condition.width}
+
+
+def check_sizes(
+    make: Make,
+    recipe: SpaceRecipe,
+    weights: dict[str, torch.Tensor],
+    estimates: int,
+    values: Mapping[str, Sequence[str]] | None,
+) -> None:
     """Refuse a configuration of other sizes than the weights, before memory is taken for them."""
     spaces = [tensor.shape for name, tensor in weights.items() if name.startswith("text_space.")]
     if not any(recipe.dim in shape for shape in spaces):
         raise UserError(f"text_space: the weights are of no space of {recipe.dim} channels")
     with torch.device("meta"), at_most(len(weights)):
-        denoiser = make("model", dim=recipe.dim, estimates=estimates)
-    for name, parameter in denoiser.named_parameters():
-        stored = weights.get(f"denoiser.{name}")
-        if stored is None or stored.shape != parameter.shape:
-            raise UserError(f"model: the weights do not fit: {name} would have shape {tuple(parameter.shape)}")
+        condition = conditioned(make, values)
+        denoiser = make("model", dim=recipe.dim, estimates=estimates, **told_to(condition))
+    parts = {"model": ("denoiser", denoiser)} | ({} if condition is None else {"condition": ("condition", condition)})
+    for node, (prefix, part) in parts.items():
+        for name, parameter in part.named_parameters():
+            stored = weights.get(f"{prefix}.{name}")
+            if stored is None or stored.shape != parameter.shape:
+                raise UserError(f"{node}: the weights do not fit: {name} would have shape {tuple(parameter.shape)}")
 
 
 @contextmanager

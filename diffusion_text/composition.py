@@ -21,7 +21,19 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_text.building import build, named_class, refusing
 from diffusion_text.callbacks.checkpoints import SealedCheckpointIO
 from diffusion_text.callbacks.monitoring import check_monitor
-from diffusion_text.checkpoints import PARTS, Make, as_data, assemble, components, estimates_read, given, load, restore
+from diffusion_text.checkpoints import (
+    PARTS,
+    Make,
+    as_data,
+    assemble,
+    components,
+    conditioned,
+    estimates_read,
+    given,
+    load,
+    restore,
+    told_to,
+)
 from diffusion_text.data.base import Encoder, TextDataModule
 from diffusion_text.data.sampling import steps_per_epoch
 from diffusion_text.diffusion.samplers import Sampler
@@ -32,6 +44,7 @@ from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.optimisation import tried
 from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
+from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.token_models import TokenModel
 from diffusion_text.models.writing import Writer
 from diffusion_text.recorded import flat_values, write_record
@@ -112,6 +125,7 @@ def compose_training(cfg: DictConfig) -> Training:
         model = compose_diffusion(cfg, make, recipe, data, optimisation, kept)
     texts_per_step = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
     facts = {"corpus": data.digest, "texts_per_step": texts_per_step}
+    facts |= {} if cfg.get("condition") is None else {"attributes": data.attributes}
     check_texts(facts, began, run)
     limit_steps(trainer, steps_per_epoch(len(data.splits["train"]), texts_per_step), limits)
     model.save_hyperparameters(config | facts)
@@ -138,12 +152,18 @@ def compose_diffusion(
     """
     parts = {name: make(name) for name in PARTS}
     check_parts(cfg, parts)
-    denoiser = make("model", dim=recipe.dim, estimates=estimates_read(cfg.route))
+    condition = conditioned(make, data.attributes) if cfg.get("condition") else None
+    denoiser = make("model", dim=recipe.dim, estimates=estimates_read(cfg.route), **told_to(condition))
     space = recipe.load(kept) if kept else recipe.build(data)
     data.prepare(space.tokenizer, cast(Encoder, space) if space.encodes_ahead else None)
     longest = len(data.statistics["length_counts"]) - 1
+    parts["condition"] = condition
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **given(parts), **optimisation)
     model.set_statistics(**data.statistics)
+    if condition is not None:
+        texts = data.splits["train"].select_columns(["tokens", "told"])
+        lengths = torch.tensor([space.latent_length(len(text["tokens"])) for text in texts])
+        condition.remember(torch.stack([text["told"] for text in texts]), lengths)
     return model
 
 
@@ -184,6 +204,7 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
             length=cfg.length,
             text=cfg.text,
             temperature=cfg.temperature,
+            condition={str(name): value for name, value in cfg.condition.items()},
             batch_size=cfg.batch_size,
             out=None if cfg.out is None else Path(words(cfg.out, "out")),
             data=lambda: assemble(config, "data", cache_dir=cache_dir),
@@ -286,10 +307,23 @@ def check_route(cfg: DictConfig) -> None:
     learned = issubclass(space, LearnedSpace)
     if learned != issubclass(named_class(cfg, "route"), (DiffusionLM, TokenModel)):
         raise UserError("text_space=embedding and route=diffusion_lm go together: model=diffusion_lm chooses both")
+    if cfg.get("condition") is not None:
+        check_condition(cfg)
     if learned and cfg.get("tokenizer") is None:
         raise UserError("text_space=embedding needs tokens: choose tokenizer=bpe, characters or pretrained")
     if cfg.get("tokenizer") is not None and not learned:
         raise UserError("a BART brings its own tokenizer: leave out tokenizer=, or use model=diffusion_lm")
+
+
+def check_condition(cfg: DictConfig) -> None:
+    """Refuse a condition that the model cannot be told, or that the corpus does not bring."""
+    told = DictConfig(HydraConfig.get().runtime.choices)
+    if not issubclass(named_class(cfg, "route"), TextDiffusion) or not named_class(cfg, "model").takes_context:
+        raise UserError(f"model={told.model} cannot be told a condition: use model=diffusion_lm or latent_transformer")
+    if named_class(cfg, "data").attributes is TextDataModule.attributes:
+        raise UserError(
+            f"condition={told.condition} needs a corpus with attributes, which data={told.data} has not: use data=e2e"
+        )
 
 
 def make_optimisation(make: Make) -> dict[str, Any]:

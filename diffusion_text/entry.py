@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 HYDRAS = ("hydra.", "omegaconf.")
 SEVERAL = re.compile(r"[^\[{].*[,(]")  # options of which a sweep takes each
 TEXTS = ("text",)
+ASKED = re.compile(r"condition(\.\w+)?")  # of sample.py: what a text is to be
 KEPT = (  # paths that a run is made again from, wherever that is done, and names on the hub
     "data.dir", "cache_dir", "text_space.pretrained", "text_space.pretrained_embeddings", "tokenizer.pretrained",
 )  # fmt: skip
@@ -108,7 +109,8 @@ def prepared(argv: list[str]) -> list[str]:
     if any(argument.startswith("hydra.job.name=train_ddp_process_") for argument in argv):
         return argv  # those of the process that started this one
     several = bool({"-m", "--multirun"} & set(argv))
-    given = [free(argument, several) for argument in argv[1:]]
+    asked = [to_be(argument) for argument in argv[1:]] if Path(argv[0]).stem == "sample" else argv[1:]
+    given = [free(argument, several) for argument in asked]
     resumed = [argument.partition("=")[2] for argument in argv[1:] if argument.startswith("resume=")]
     if not resumed or resumed[-1] in ("", "null"):
         return [argv[0], *given]
@@ -117,6 +119,14 @@ def prepared(argv: list[str]) -> list[str]:
     place = f"hydra.run.dir={literal(directory)}"
     resume = f"resume={literal(directory)}"
     return [argv[0], place, "hydra.mode=RUN", *read_record(Run(Path(directory))), resume, *new]  # RUN: be it of a sweep
+
+
+def to_be(argument: str) -> str:
+    """What texts are to be, as Hydra takes names and values that it does not know."""
+    name, equals, value = argument.partition("=")
+    if not equals or not ASKED.fullmatch(name):
+        return argument
+    return f"++{name if '.' in name else 'condition.any'}={literal(value)}"
 
 
 def free(argument: str, several: bool) -> str:

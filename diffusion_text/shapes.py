@@ -5,6 +5,9 @@ Masks are True on real tokens; losses, metrics and statistics ignore the rest.
 Times lie in [0, 1]: 0 is data, 1 is noise.
 """
 
+from typing import NamedTuple
+
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -13,3 +16,20 @@ Tokens = Int[Tensor, "batch length"]
 Mask = Bool[Tensor, "batch length"]
 Times = Float[Tensor, "batch"]
 PerText = Float[Tensor, "batch"]
+Counts = Int[Tensor, "batch"]
+Told = Int[Tensor, "batch attributes"]  # what each text is asked to be
+
+
+class Context(NamedTuple):
+    """What a denoiser reads beside a text: vectors, of which those tell something `where` it is True."""
+
+    vectors: Float[Tensor, "batch told channels"]
+    where: Bool[Tensor, "batch told"]
+
+    def of(self, texts: Tensor) -> "Context":
+        """That of some of the texts."""
+        return Context(self.vectors[texts], self.where[texts])
+
+    def beside_nothing(self) -> "Context":
+        """That of the texts twice over, the second time telling nothing."""
+        return Context(self.vectors.repeat(2, 1, 1), torch.cat([self.where, torch.zeros_like(self.where)]))

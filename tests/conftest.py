@@ -9,6 +9,7 @@ os.environ["OMP_WAIT_POLICY"] = "passive"
 import hypothesis
 import jaxtyping
 import pytest
+import restaurants
 import torch
 
 torch.set_num_threads(1)
@@ -190,6 +191,7 @@ def local(words_file, tmp_path_factory):
     corpus = tmp_path_factory.mktemp("corpora")
     for name in ("input.txt", "wiki.train.txt", "wiki.valid.txt", "wiki.test.txt"):
         (corpus / name).write_bytes(words_file.read_bytes())
+    restaurants.write(corpus.parent / f"{corpus.name}-e2e")
     cache = tmp_path_factory.mktemp("cache")
     small = ["data.length=12", "data.batch_size=8", "data.eval_texts=24"]
     return ["data=text_files", f"data.dir={corpus}", *small, f"cache_dir={cache}"]
@@ -209,7 +211,7 @@ def save(training):
     return training.run.best
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def saved():
     """`save`, for tests."""
     return save

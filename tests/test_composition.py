@@ -30,6 +30,7 @@ OF_LEARNED_EMBEDDINGS = {
     *(f"experiment/{f.stem}" for f in CONF.glob("experiment/*.yaml") if "diffusion_lm" in f.read_text("utf-8")),
 }  # fmt: skip
 
+OF_ATTRIBUTES = {"condition/attributes", "data/e2e", "experiment/e2e_control"}
 BASELINES = {name: name for name in ("autoregressive", "masked_diffusion")}
 BASELINES |= {"left_to_right": "autoregressive", "unmasking": "masked_diffusion"}  # by a sampler of theirs
 
@@ -41,6 +42,10 @@ def minimal(option, settings):
         node = "text_space.backbone" if name == "bart_vae" else "text_space"
         steps = ["text_space.max_steps=2"] if name == "bart_vae" else []
         return [f"{group}={name}", *settings[2:], *(f"{node}.{key}={value}" for key, value in TINY.items()), *steps]
+    if option in OF_ATTRIBUTES:
+        place = next(setting for setting in settings if setting.startswith("data.dir="))
+        small = ["trainer=cpu", "text_space.dim=16", "model.width=16", "model.depth=1", "model.heads=2", f"{place}-e2e"]
+        return ["experiment=e2e_control", f"{group}={name}", *settings[4:], *small]
     if option in OF_LEARNED_EMBEDDINGS:
         route = {"model": "diffusion_lm", "tokenizer": "characters", "prediction": "logits"}
         chosen = {"trainer": "cpu"} if group == "experiment" else route
@@ -242,6 +247,12 @@ def test_nonsense_is_refused_naming_both_sides(composed, settings, no_data, over
         (["text_space=bart_mini", "text_space.batch_size=0.5"], "text_space.batch_size=0.5 is not a whole number"),
         (["text_space=bart_mini", "text_space.layers=nan"], "text_space.layers=nan is not a whole number"),
         (["model=diffusion_lm", "text_space.rounding=nearset"], "text_space.rounding=nearset is none of"),
+        (["condition=attributes"], "model=textunet cannot be told a condition: use model=diffusion_lm"),
+        (["model=autoregressive", "condition=attributes"], "model=autoregressive cannot be told a condition"),
+        (
+            ["model=diffusion_lm", "condition=attributes"],
+            "condition=attributes needs a corpus with attributes, which data=text_files has not: use data=e2e",
+        ),
         (["schedule=learned"], "schedule=learned goes where the cross-entropy falls: it needs prediction=logits"),
         (["model=diffusion_lm", "route.self_conditioning=-1"], "route.self_conditioning=-1 is not a share"),
         (
@@ -364,7 +375,8 @@ def test_a_wrong_value_is_one_line(sampled, checkpoint, override, says):
 
 @pytest.mark.parametrize(
     ("route", "task"),
-    [("latent", task) for task in TASKS if task not in ("infill", "nll")] + [("embedding", task) for task in TASKS],
+    [("latent", task) for task in TASKS if task not in ("infill", "nll", "control")]
+    + [("embedding", task) for task in TASKS if task != "control"],  # which is tests/tasks/test_control.py's
 )
 def test_every_task_runs_and_leaves_a_file_each_time(sampled, checkpoint, lm_checkpoint, local, route, task):
     file = checkpoint() if route == "latent" else lm_checkpoint

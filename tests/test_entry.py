@@ -223,6 +223,15 @@ def test_any_path_is_a_path(name, argument):
     assert parsed.value() == {"'quoted'": "quoted", "~/home": str(Path("~/home").expanduser())}.get(name, name)
 
 
+@pytest.mark.parametrize("value", ["Italian", "Fast food", "it's, {all}", "£ 20 - 25", "5", "null", "a=b"])
+def test_what_texts_are_to_be_is_free_text(value):
+    for argument, name in (("condition.food", "condition.food"), ("condition", "condition.any")):
+        [_, prepared] = entry.prepared(["sample.py", f"{argument}={value}"])
+        override = OverridesParser.create().parse_override(prepared)
+        assert (override.key_or_group, override.value(), override.is_force_add()) == (name, value, True)
+    assert entry.prepared(["train.py", "condition=attributes"]) == ["train.py", "condition=attributes"]
+
+
 @pytest.mark.parametrize("argument", ["data.dir", "text_space.pretrained", "tokenizer.pretrained"])
 def test_a_path_that_a_run_keeps_is_the_same_from_everywhere(argument, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -95,6 +95,22 @@ class TextDataModule(LightningDataModule, ABC):
         return paragraphs(self.lines(split))
 
     @cached_property
+    def attributes(self) -> dict[str, list[str]]:
+        """What its texts may be asked for: the values of each attribute in the training split."""
+        return {}
+
+    def says(self, text: str, name: str, value: str) -> bool:
+        """Whether a text, in lower case, says that an attribute has a value."""
+        return value.lower() in text
+
+    def rows(self, split: str, reader: TextReader) -> Iterator[dict[str, list[int]]]:
+        """The `tokens` of each text, and where there are attributes what it is `told` to be: the number of a value of
+        each, from 1 on, or 0.
+        """
+        texts = (pack if self.packing == "paragraphs" else stream)(self.paragraphs(split), reader, self.length)
+        return ({"tokens": text} for text in texts)
+
+    @cached_property
     def source(self) -> Source | None:
         """What the texts are drawn from, where that is known."""
         return None
@@ -125,17 +141,17 @@ class TextDataModule(LightningDataModule, ABC):
         """Write every split as token ids, and the training split's statistics."""
         import datasets
 
-        features = datasets.Features(tokens=datasets.List(datasets.Value("int32")))
+        features = datasets.Features(self._features())
         for split in SPLITS:
             reader = TextReader(tokenizer)
-            texts = (pack if self.packing == "paragraphs" else stream)(self.paragraphs(split), reader, self.length)
+            texts = self.rows(split, reader)
             first = list(islice(texts, 1))
             if not first:
                 raise UserError(f"{named(tokenizer)} makes no token of the {split} split: choose another")
             texts = chain(first, texts)
             with counting(f"Tokenising the {split} split") as done, unwrapped():
                 dataset = datasets.Dataset.from_generator(
-                    lambda texts=texts, done=done: ({"tokens": text} for text in counted(texts, done)),
+                    lambda texts=texts, done=done: counted(texts, done),
                     features=features,
                     cache_dir=str(directory / "building"),
                     fingerprint=split,
@@ -159,10 +175,7 @@ class TextDataModule(LightningDataModule, ABC):
         """Write every split with the latents of its tokens, in float16."""
         import datasets
 
-        features = datasets.Features(
-            tokens=datasets.List(datasets.Value("int32")),
-            latents=datasets.Array2D((None, encoder.dim), "float16"),
-        )
+        features = datasets.Features(self._features() | {"latents": datasets.Array2D((None, encoder.dim), "float16")})
 
         def encode(batch: dict, done: Callable[[int], None]) -> dict:
             tokens, mask = pad(batch["tokens"], self.pad_token_id)
@@ -184,6 +197,14 @@ class TextDataModule(LightningDataModule, ABC):
         for batch in datasets.load_from_disk(directory / "train").with_format("numpy").iter(256):
             moments.add(batch["latents"])
         save_file(moments.statistics(), directory / STATISTICS_FILE)
+
+    def _features(self) -> dict[str, Any]:
+        """The columns of a text."""
+        import datasets
+
+        return dict.fromkeys(
+            ["tokens", "told"] if self.attributes else ["tokens"], datasets.List(datasets.Value("int32"))
+        )
 
     def _tokens_key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
         special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
@@ -241,11 +262,14 @@ class TextDataModule(LightningDataModule, ABC):
         )
 
     def collate(self, texts: list[dict]) -> dict[str, Tensor]:
-        """Pad to the longest text: `tokens` and `mask` `(batch, length)`, and where there are latents `latents`
-        `(batch, positions, dim)` and `latent_mask` `(batch, positions)`.
+        """Pad to the longest text: `tokens` and `mask` `(batch, length)`, where there are latents `latents`
+        `(batch, positions, dim)` and `latent_mask` `(batch, positions)`, and where there are attributes `told` `(batch,
+        attributes)`.
         """
         tokens, mask = pad([text["tokens"] for text in texts], self.pad_token_id)
         batch = {"tokens": tokens, "mask": mask}
+        if "told" in texts[0]:
+            batch["told"] = torch.stack([text["told"] for text in texts])
         if "latents" in texts[0]:
             latents = [text["latents"].float() for text in texts]
             batch["latents"] = torch.nn.utils.rnn.pad_sequence(latents, batch_first=True)

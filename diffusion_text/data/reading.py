@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader, StringIO, TextIOBase, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from diffusion_text.errors import UserError, first_line
 from diffusion_text.hub import prepare_hub
@@ -99,6 +100,14 @@ def first_bad_byte(file: Path) -> int:
 
 def hub_lines(repository: str, name: str | None, revision: str | None, group: str, split: str) -> Iterator[str]:
     """The lines of a text corpus on the hub, `text` column; one clear line where it cannot be had."""
+    for row in hub_rows(repository, name, revision, group, split):
+        yield from row["text"].splitlines(keepends=True) or ["\n"]
+
+
+def hub_rows(
+    repository: str, name: str | None, revision: str | None, group: str, split: str
+) -> Iterator[dict[str, Any]]:
+    """The rows of a corpus on the hub; one clear line where it cannot be had."""
     import datasets
 
     online = prepare_hub()
@@ -110,5 +119,4 @@ def hub_lines(repository: str, name: str | None, revision: str | None, group: st
             f"{repository} is not to be had ({reason}): give a local copy with data={group} data.dir=PATH, "
             "or train offline with data=python_docs"
         ) from error
-    for row in dataset:
-        yield from row["text"].splitlines(keepends=True) or ["\n"]
+    yield from dataset

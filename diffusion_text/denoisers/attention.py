@@ -13,11 +13,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diffusion_text.denoisers.base import sinusoidal
+from diffusion_text.shapes import Context
 from diffusion_text.values import LONGEST, one_of, whole
 
 Hidden = Float[Tensor, "batch length width"]
 Seen = Bool[Tensor, "batch seen"]  # the positions of h, after those of a cache
 Rotation = Float[Tensor, "length half"]
+Longer = Float[Tensor, "batch longer width"]  # h, and what is told before it
 PerHead = Float[Tensor, "batch heads length channels"]
 AllPerHead = Float[Tensor, "batch heads seen channels"]
 
@@ -118,6 +120,24 @@ class Positions(nn.Module):
         elif self.kind == "sinusoidal":
             h = h + sinusoidal(index, h.shape[-1]).to(h)
         return h, rotary_angles(index, self.head_width) if self.kind == "rotary" else None
+
+
+class Prefix(nn.Module):
+    """Puts what is told of a text in front of it, at the rotary positions before its own."""
+
+    def __init__(self, told: int, width: int):
+        super().__init__()
+        self.enter = nn.Linear(told, width)
+
+    def forward(
+        self, h: Hidden, mask: Seen, rotation: Rotation | None, context: Context
+    ) -> tuple[Longer, Bool[Tensor, "batch longer"], Float[Tensor, "longer half"] | None]:
+        """The text, its mask and its rotation, with the context before each."""
+        many = context.vectors.shape[1]
+        if rotation is not None:
+            before = torch.arange(-many, 0, device=h.device, dtype=torch.float32)
+            rotation = torch.cat([rotary_angles(before, 2 * rotation.shape[1]), rotation])
+        return torch.cat([self.enter(context.vectors), h], 1), torch.cat([context.where, mask], 1), rotation
 
 
 def rotary_angles(positions: Float[Tensor, "length"], head_width: int) -> Rotation:

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,12 @@ class Denoiser(nn.Module, ABC):
     """A network from a noisy latent to a prediction of the same shape.
 
     Beside x_t it reads so many `estimates` of x_0, such as its own earlier one (Chen et al. 2023), side by side;
-    the output is a linear function of `output_width` features a position, which bounds its rank.
+    the output is a linear function of `output_width` features a position, which bounds its rank. One that
+    `takes_context` is built for vectors of `told` channels, and its `forward` reads a `context` of such.
     """
 
     estimates: int = 0
+    takes_context: ClassVar[bool] = False
     output_width: int
 
     @abstractmethod

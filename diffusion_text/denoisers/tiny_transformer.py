@@ -13,9 +13,9 @@ import math
 
 from torch import nn
 
-from diffusion_text.denoisers.attention import Attention, Hidden, Positions, Rotation
+from diffusion_text.denoisers.attention import Attention, Hidden, Positions, Prefix, Rotation
 from diffusion_text.denoisers.base import Denoiser
-from diffusion_text.shapes import Mask
+from diffusion_text.shapes import Context, Mask
 from diffusion_text.values import DEEPEST, WIDEST, flag, number, whole
 
 
@@ -24,6 +24,8 @@ class TinyTransformer(Denoiser):
 
     `positions`: none, learned (up to `max_length`), sinusoidal or rotary. Only self-conditioning adds an input layer.
     """
+
+    takes_context = True
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class TinyTransformer(Denoiser):
         max_length: int = 1024,
         head: bool = False,
         estimates: int = 0,
+        told: int = 0,
     ):
         super().__init__()
         heads, depth = whole(heads, "model.heads", 1), whole(depth, "model.depth", 1, DEEPEST)
@@ -49,15 +52,18 @@ class TinyTransformer(Denoiser):
         self.enter = nn.Linear((1 + estimates) * dim, dim) if estimates else nn.Identity()
         self.time = nn.Linear(1, dim)
         self.positions = Positions(positions, dim, heads, max_length)
+        self.prefix = Prefix(told, dim) if told else None
         self.layers = nn.ModuleList(Layer(dim, heads, feed_forward, dropout) for _ in range(depth))
         self.head = nn.Linear(dim, dim) if head else nn.Identity()
 
-    def forward(self, x_t, t, mask, estimates=None):
-        h = self.enter(self.with_estimates(x_t, estimates))
+    def forward(self, x_t, t, mask, estimates=None, context: Context | None = None):
+        h, seen = self.enter(self.with_estimates(x_t, estimates)), mask
         h, rotation = self.positions(h + self.time(t.to(h)[:, None, None]))
+        if self.prefix is not None and context is not None:
+            h, seen, rotation = self.prefix(h, mask, rotation, context)
         for layer in self.layers:
-            h = layer(h, mask, rotation)
-        return self.head(h) * mask.unsqueeze(-1)
+            h = layer(h, seen, rotation)
+        return self.head(h[:, -mask.shape[1] :]) * mask.unsqueeze(-1)
 
 
 class Layer(nn.Module):

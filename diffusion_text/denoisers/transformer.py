@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffusion_text.denoisers.attention import Attention, Cache, Hidden, Positions, Rotation, Seen
+from diffusion_text.denoisers.attention import Attention, Cache, Hidden, Positions, Prefix, Rotation, Seen
 from diffusion_text.denoisers.base import Denoiser, TimeEmbedding
+from diffusion_text.shapes import Context
 from diffusion_text.values import DEEPEST, LONGEST, WIDEST, flag, listed, number, whole
 
-Condition = Float[Tensor, "batch width"]
+OfTime = Float[Tensor, "batch width"]
 
 
 class Transformer(Denoiser):
@@ -27,6 +28,8 @@ class Transformer(Denoiser):
     starts out looking at, for as many as there are; uniform ones take hundreds of steps to find their neighbours, and
     learn nothing until then. `gates`: where the blocks' gates start. `causal`: no position sees a later one.
     """
+
+    takes_context = True
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Transformer(Denoiser):
         qk_norm: bool = False,
         causal: bool = False,
         estimates: int = 0,
+        told: int = 0,
     ):
         super().__init__()
         width, heads = whole(width, "model.width", 2, WIDEST), whole(heads, "model.heads", 1)
@@ -60,22 +64,26 @@ class Transformer(Denoiser):
         self.time = TimeEmbedding(width)
         self.enter = nn.Linear(dim * (1 + estimates), width)
         self.positions = Positions(positions, width, heads, max_length)
+        self.prefix = Prefix(told, width) if told else None
         self.blocks = nn.ModuleList(Block(width, heads, dropout, gates, **attention) for _ in range(depth))
         self.modulate = nn.Linear(width, 2 * width)
         self.leave = nn.Linear(width, dim)
         for parameter in self.leave.parameters():
             nn.init.normal_(parameter, std=1e-3)  # start close to the linear path alone
 
-    def forward(self, x_t, t, mask, estimates=None, caches: list[Cache] | None = None):
+    def forward(self, x_t, t, mask, estimates=None, context: Context | None = None, caches: list[Cache] | None = None):
         """`caches`, one a block, hold the positions before these of a causal model."""
-        first = len(caches[0]) if caches else 0
+        first, length = len(caches[0]) if caches else 0, x_t.shape[1]
         h, rotation = self.positions(self.enter(self.with_estimates(x_t, estimates)), first)
+        if self.prefix is not None and context is not None:
+            h, mask, rotation = self.prefix(h, mask, rotation, context)
         time = F.silu(self.time(t))
         layers: Sequence[Cache | None] = caches or [None] * len(self.blocks)
         for block, cache in zip(self.blocks, layers, strict=True):
             h = block(h, time, mask, rotation, cache)
         shift, scale = self.modulate(time).unsqueeze(1).chunk(2, dim=-1)
-        return self.leave(normalise(h) * (1 + scale) + shift) * mask[:, first:].unsqueeze(-1)
+        h = normalise(h[:, -length:])
+        return self.leave(h * (1 + scale) + shift) * mask[:, -length:].unsqueeze(-1)
 
 
 class Block(nn.Module):
@@ -92,7 +100,7 @@ class Block(nn.Module):
         with torch.no_grad():
             self.modulate.bias.unflatten(0, (6, width))[[2, 5]] = gates
 
-    def forward(self, h: Hidden, time: Condition, mask: Seen, rotation: Rotation | None, cache: Cache | None) -> Hidden:
+    def forward(self, h: Hidden, time: OfTime, mask: Seen, rotation: Rotation | None, cache: Cache | None) -> Hidden:
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulate(time).unsqueeze(1).chunk(6, dim=-1)
         attended = self.attention(normalise(h) * (1 + scale_1) + shift_1, mask, rotation, cache)
         h = h + gate_1 * F.dropout(attended, self.dropout, self.training)

@@ -25,7 +25,7 @@ from diffusion_text.diffusion.gaussian import noise_from, per_text, posterior
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.shapes import Latents
-from diffusion_text.values import number, one_of, or_null, share, whole
+from diffusion_text.values import listed, number, one_of, or_null, share, whole
 
 Generator = torch.Generator | Sequence[torch.Generator]  # of all texts together, or one of each
 PredictX0 = Callable[[Latents, Tensor, Latents | None], Latents]
@@ -72,6 +72,9 @@ class GaussianSampler(Sampler, ABC):
 
     `score_temperature`: with prediction=logits, below 1 sharpens the distribution over tokens whose mean is x̂_0
     (Dieleman et al. 2022, §3.2).
+
+    `guidance`: how far x̂_0 goes from what the network says untold to what it says told a condition, 1: there, above 1:
+    beyond, at times from the first to the second of `guidance_interval` (Kynkäänniemi et al. 2024).
     """
 
     def __init__(
@@ -81,12 +84,21 @@ class GaussianSampler(Sampler, ABC):
         spacing: str = "angle",
         snap: float = 0.0,
         score_temperature: float = 1.0,
+        guidance: float = 1.0,
+        guidance_interval: Sequence[float] = (0.0, 1.0),
     ):
         super().__init__(num_steps)
         self.clip = or_null(number, clip, "sampler.clip", above=0)
         self.spacing = one_of(spacing, "sampler.spacing", ("angle", "training", "log_snr", "time"))
         self.snap = share(snap, "sampler.snap")
         self.score_temperature = number(score_temperature, "sampler.score_temperature", above=0)
+        self.guidance = number(guidance, "sampler.guidance", least=0)
+        self.guidance_interval = listed(guidance_interval, "sampler.guidance_interval", share, 2)
+
+    def guidance_at(self, t: float) -> float:
+        """The guidance at a time."""
+        first, last = self.guidance_interval
+        return self.guidance if first <= t <= last else 1.0
 
     def times(
         self, schedule: NoiseSchedule, start: float = 1.0, drawn: TimeSampling | None = None

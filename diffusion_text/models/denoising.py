@@ -15,7 +15,7 @@ from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError
 from diffusion_text.models.writing import Given, Sampled, Writer, root_mean_square
-from diffusion_text.shapes import Latents, Mask, Times
+from diffusion_text.shapes import Context, Latents, Mask, Times
 
 
 class Denoising(Writer):
@@ -28,8 +28,15 @@ class Denoising(Writer):
     self_conditioning: float
 
     @abstractmethod
-    def output(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Tensor:
-        """The network's output, in the units of the prediction."""
+    def output(
+        self,
+        x_t: Latents,
+        t: Times,
+        mask: Mask,
+        x_0_previous: Latents | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
+        """The network's output, in the units of the prediction; it is told the `context`, if there is one."""
 
     def predict_x0(
         self,
@@ -38,9 +45,29 @@ class Denoising(Writer):
         mask: Mask,
         x_0_previous: Latents | None = None,
         score_temperature: float = 1.0,
+        context: Context | None = None,
+        guidance: float = 1.0,
     ) -> Latents:
-        """The network's estimate of x_0 at times `t`; raises UserError where there are no scores to sharpen."""
-        output = self.output(x_t, t, mask, x_0_previous)
+        """The network's estimate of x_0 at times `t`; raises UserError where there are no scores to sharpen.
+
+        A `guidance` above 1 goes on from what it says untold towards what it says with the `context`, and beyond:
+        untold + guidance · (told − untold), both from one evaluation (Ho & Salimans 2022, eq. 6). Where x_0 is no mean
+        of embeddings, its RMS is kept to that of the told estimate (as Lin et al. 2024, §3.4).
+        """
+        if context is None or guidance == 1:
+            output = self.output(x_t, t, mask, x_0_previous, context)
+            return self.scored(output, x_t, t, score_temperature)
+        x_0_twice = None if x_0_previous is None else x_0_previous.repeat(2, 1, 1)
+        both = self.output(x_t.repeat(2, 1, 1), t.repeat(2), mask.repeat(2, 1), x_0_twice, context.beside_nothing())
+        told, untold = both.chunk(2)
+        x_0 = self.scored(untold + guidance * (told - untold), x_t, t, score_temperature)
+        if isinstance(self.prediction, LogitsPrediction):
+            return x_0
+        within, beyond = (real_rms(x, mask) for x in (self.scored(told, x_t, t, score_temperature), x_0))
+        return x_0 * (within / beyond).clamp(max=1)
+
+    def scored(self, output: Tensor, x_t: Latents, t: Times, score_temperature: float) -> Latents:
+        """x_0 by the network's output."""
         if score_temperature != 1:
             if not isinstance(self.prediction, LogitsPrediction):
                 raise UserError("sampler.score_temperature needs prediction=logits")
@@ -67,12 +94,17 @@ class Denoising(Writer):
         generator: Generator,
         start: float = 1.0,
         given: Given | None = None,
+        context: Context | None = None,
     ) -> Iterator[ReverseStep]:
-        """Denoise `x_t` from time `start` to 0, step by step; x̂_0 is always right where tokens are `given`."""
+        """Denoise `x_t` from time `start` to 0, step by step, told the `context`; x̂_0 is always right where tokens are
+        `given`.
+        """
 
         @torch.no_grad()
         def predict_x0(x: Latents, t: Times, previous: Latents | None) -> Latents:
-            x_0 = self.predict_x0(x, t, mask, previous if self.self_conditioning else None, sampler.score_temperature)
+            own = previous if self.self_conditioning else None
+            guidance = sampler.guidance_at(float(t[0]))
+            x_0 = self.predict_x0(x, t, mask, own, sampler.score_temperature, context, guidance)
             if sampler.snap and float(t[0]) <= sampler.snap:
                 x_0 = self.text_space.snap(x_0)
             if given is None:
@@ -82,11 +114,12 @@ class Denoising(Writer):
 
         return sampler.reverse(x_t, predict_x0, self.schedule, generator, start, self.time_sampling)
 
-    def write(self, sampler, mask, generators, given, temperature, done):
+    def write(self, sampler, mask, generators, given, temperature, done, told=None):
         mask = mask.to(self.device)
+        context = None if told is None else self.condition(told.to(self.device))
         x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generators)
         peak = 0.0
-        for state in self.reverse(sampler, x_t, mask, generators, given=given):
+        for state in self.reverse(sampler, x_t, mask, generators, given=given, context=context):
             x_t = state.x_s
             peak = max(peak, root_mean_square(x_t, mask))
             done(1)
@@ -97,3 +130,9 @@ class Denoising(Writer):
         if given is not None:
             tokens = torch.where(given.where, given.tokens, tokens)
         return Sampled(tokens, root_mean_square(x_t, mask), peak)
+
+
+def real_rms(x: Latents, mask: Mask) -> Tensor:
+    """Root mean square over each text's real positions, shaped to multiply latents."""
+    real = mask.unsqueeze(-1)
+    return ((x.square() * real).sum((1, 2), keepdim=True) / (real.sum((1, 2), keepdim=True) * x.shape[2])).sqrt()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from diffusion_text.diffusion.samplers import draw_like
@@ -41,6 +42,11 @@ class StepDraws:
         offset = torch.rand((), generator=self._generator(torch.device("cpu"), 2)).item()
         passed = np.floor(np.arange(self.first, self.first + self.texts + 1) * share + offset)
         return torch.from_numpy(np.flatnonzero(np.diff(passed))).to(device)
+
+    def uniform(self, many: int, device: torch.device) -> Float[Tensor, "batch drawn"]:
+        """So many numbers in [0, 1) for each text."""
+        drawn = torch.rand(self.of, many, generator=self._generator(device, 3), device=device)
+        return drawn[self.first : self.first + self.texts]
 
     def _generator(self, device: torch.device, *what: int) -> torch.Generator:
         seed = np.random.SeedSequence([self.seed, self.step, *what]).generate_state(1)[0]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from diffusion_text.conditions.base import Condition
 from diffusion_text.denoisers.base import Denoiser, Estimates
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diagnostics.references import LinearPredictor, rank_bound
@@ -26,7 +27,7 @@ from diffusion_text.models.evaluation import Evaluation
 from diffusion_text.models.preflight import preflight
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.writing import Writer
-from diffusion_text.shapes import Latents, Mask, PerText, Times
+from diffusion_text.shapes import Context, Latents, Mask, PerText, Times
 from diffusion_text.text_spaces.base import TextSpace
 from diffusion_text.values import flag, or_null, share
 
@@ -56,7 +57,8 @@ class TextDiffusion(Denoising):
     place of their variance. Null: for every prediction but epsilon, which the original line predicted bare.
 
     The denoiser reads its own earlier estimate with `self_conditioning`, for this share of the texts in training; and
-    with `reads_reference` what each position says by itself, the estimate that information is counted from.
+    with `reads_reference` what each position says by itself, the estimate that information is counted from. With a
+    `condition`, batches bring what each text is `told` to be.
     """
 
     FIGURES: ClassVar = (
@@ -84,9 +86,10 @@ class TextDiffusion(Denoising):
         self_conditioning: float = 0.0,
         reads_reference: bool = False,
         max_length: int = 64,
+        condition: Condition | None = None,
         **optimisation,
     ):
-        super().__init__(max_length, **optimisation)
+        super().__init__(max_length, condition, **optimisation)
         self.check(
             prediction,
             loss,
@@ -147,10 +150,20 @@ class TextDiffusion(Denoising):
     def losses(self, batch: Batch, noisy: Noisy, output: Tensor) -> dict[str, PerText]:
         """What is minimised, as `loss`, and its parts."""
 
+    def context(self, batch: Batch, draws: StepDraws | None = None) -> Context | None:
+        """What the denoiser is told of a batch's texts: all that is known, or in training what `draws` leave of it."""
+        if self.condition is None:
+            return None
+        told = batch["told"]
+        if draws is not None:
+            told = self.condition.hidden(told, draws.uniform(self.condition.draws, told.device))
+        return self.condition(told)
+
     # ---- prediction: training and sampling both go through here
 
-    def output(self, x_t: Latents, t: Times, mask: Mask, x_0_previous: Latents | None = None) -> Tensor:
-        output = self.read(self.denoiser(x_t, t, mask, self.beside(x_t, t, x_0_previous)))
+    def output(self, x_t, t, mask, x_0_previous=None, context=None):
+        told = {} if context is None else {"context": context}
+        output = self.read(self.denoiser(x_t, t, mask, self.beside(x_t, t, x_0_previous), **told))
         return output + self.without_context(x_t, *self.levels(t)) if self.linear_path else output
 
     def beside(self, x_t: Latents, t: Times, x_0_previous: Latents | None) -> Estimates | None:
@@ -171,9 +184,9 @@ class TextDiffusion(Denoising):
         linear = self.linear(x_t, alpha, sigma)
         return self.prediction.target(linear.x_0, linear.noise, alpha, sigma)
 
-    def first_estimate(self, x_t: Latents, t: Times, mask: Mask) -> Latents | None:
+    def first_estimate(self, x_t: Latents, t: Times, mask: Mask, context: Context | None = None) -> Latents | None:
         """What self-conditioning reads when there is no step before: the network's estimate without it."""
-        return self.predict_x0(x_t, t, mask) if self.self_conditioning else None
+        return self.predict_x0(x_t, t, mask, context=context) if self.self_conditioning else None
 
     def reference_x0(self, x_t: Latents, alpha: Level, sigma: Level) -> Latents:
         """What a position's own x_t says of its x_0: the estimate that information is counted from."""
@@ -191,7 +204,8 @@ class TextDiffusion(Denoising):
         x_0, mask = self.encode_batch(batch, draws)
         t = draws.times(self.time_sampling, x_0.device)
         noisy = self.noised(x_0, draws.noise(x_0), t, mask)
-        output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy, draws))
+        context = self.context(batch, draws)
+        output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy, draws, context), context)
         return noisy, output, self.losses(batch, noisy, output)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -208,14 +222,15 @@ class TextDiffusion(Denoising):
         return losses["loss"].mean()
 
     @torch.no_grad()
-    def earlier_estimates(self, noisy: Noisy, draws: StepDraws) -> Latents | None:
+    def earlier_estimates(self, noisy: Noisy, draws: StepDraws, context: Context | None) -> Latents | None:
         """The network's own estimate for a share of the texts, none for the others."""
         if not self.self_conditioning:
             return None
         chosen = draws.chosen(self.self_conditioning, noisy.x_t.device)
         estimates = torch.zeros_like(noisy.x_t)
         if len(chosen):
-            seen = self.predict_x0(noisy.x_t[chosen], noisy.t[chosen], noisy.mask[chosen])
+            told = None if context is None else context.of(chosen)
+            seen = self.predict_x0(noisy.x_t[chosen], noisy.t[chosen], noisy.mask[chosen], context=told)
             estimates[chosen] = seen.to(estimates)
         return estimates
 
@@ -223,10 +238,11 @@ class TextDiffusion(Denoising):
         """The same times and noise at every evaluation: each text in all ten time bins."""
         generator = torch.Generator().manual_seed(self.seed + batch_idx)
         x_0, mask = self.encode_batch(batch, generator)
+        context = self.context(batch)
         for time_bin in range(10):
             t = ((time_bin + torch.rand(len(x_0), generator=generator)) / 10).to(x_0.device)
             noisy = self.noised(x_0, draw_like(x_0, generator), t, mask)
-            output = self.output(noisy.x_t, t, mask)
+            output = self.output(noisy.x_t, t, mask, context=context)
             self.compare(stage, noisy, output)
             reference = self.without_context(noisy.x_t, noisy.alpha, noisy.sigma)
             for prefix, outputs in ((stage, output), (f"{stage}/without_context", reference)):
@@ -239,9 +255,10 @@ class TextDiffusion(Denoising):
     def inform(self, stage: str, batch: Batch, generator: torch.Generator) -> None:
         """Count what the network knows beyond the reference predictor, at noise levels that no schedule chose."""
         x_0, mask = self.clean(batch)
+        context = self.context(batch)
 
         def estimates(x_t: Latents, t: Times) -> tuple[Latents, Latents]:
-            ours = self.predict_x0(x_t, t, mask, self.first_estimate(x_t, t, mask))
+            ours = self.predict_x0(x_t, t, mask, self.first_estimate(x_t, t, mask, context), context=context)
             return ours, self.reference_x0(x_t, *self.levels(t))
 
         errors = integrand(x_0, mask, estimates, self.schedule, generator, self.earliest)

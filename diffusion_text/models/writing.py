@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from diffusion_text.conditions.base import Condition, draw_lengths
 from diffusion_text.diffusion.samplers import Sampler, generators_of
 from diffusion_text.errors import UserError
 from diffusion_text.models.base import Trained
 from diffusion_text.models.step_draws import StepDraws
-from diffusion_text.shapes import Latents, Mask, PerText, Tokens
+from diffusion_text.shapes import Latents, Mask, PerText, Tokens, Told
 from diffusion_text.text_spaces.base import TextSpace
 
 
@@ -47,8 +48,9 @@ class Writer(Trained):
     text_space: TextSpace
     length_counts: Tensor
 
-    def __init__(self, max_length: int, **optimisation):
+    def __init__(self, max_length: int, condition: Condition | None = None, **optimisation):
         super().__init__(**optimisation)
+        self.condition = condition
         self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
 
     @property
@@ -82,15 +84,19 @@ class Writer(Trained):
         given: Given | None,
         temperature: float,
         done: Callable[[int], None],
+        told: Told | None = None,
     ) -> Sampled:
-        """Texts of this mask, what is random in each from its own generator."""
+        """Texts of this mask that are what they are `told` to be, what is random in each from its own generator."""
 
-    def draw_mask(self, generators: list[torch.Generator], length: int | None) -> Mask:
-        """x_0's mask for lengths from the training split's distribution, or for `length` tokens each; as wide as the
-        longest that there may be.
+    def draw_mask(self, generators: list[torch.Generator], length: int | None, told: Told | None = None) -> Mask:
+        """x_0's mask for lengths from the training split's distribution, of such texts as are `told`, or for `length`
+        tokens each; as wide as the longest that there may be.
         """
         if length is not None:
             return torch.ones(len(generators), self.text_space.latent_length(length), dtype=torch.bool)
+        if told is not None:
+            assert self.condition is not None
+            return draw_lengths(self.condition, told, generators)
         shares = self.length_counts.cpu().float()
         lengths = torch.cat([torch.multinomial(shares, 1, generator=generator) for generator in generators])
         return torch.arange(int(shares.nonzero().max())) < lengths[:, None]
@@ -106,9 +112,10 @@ class Writer(Trained):
         temperature: float = 0.0,
         batch_size: int = 64,
         done: Callable[[int], None] = lambda steps: None,
+        told: Told | None = None,
     ) -> Sampled:
-        """Texts, unconditional or around the tokens `given`, `batch_size` at a time. Text i of a seed is the same
-        whatever is drawn beside it.
+        """Texts, unconditional or around the tokens `given`, each what it is `told` to be, `batch_size` at a time. Text
+        i of a seed is the same whatever is drawn beside it.
 
         A `temperature` above 0 draws the tokens from their distribution instead of taking the likeliest. `done` is told
         of every step of a batch.
@@ -116,8 +123,9 @@ class Writer(Trained):
         batches = []
         for first in range(0, num_samples, batch_size):
             generators = generators_of(seed, range(first, min(first + batch_size, num_samples)))
-            mask = self.draw_mask(generators, length if given is None else len(given.tokens))
-            batches.append(self.write(sampler, mask, generators, given, temperature, done))
+            asked = None if told is None else told[first : first + batch_size]
+            mask = self.draw_mask(generators, length if given is None else len(given.tokens), asked)
+            batches.append(self.write(sampler, mask, generators, given, temperature, done, asked))
         longest = max(batch.tokens.shape[1] for batch in batches)
         pad_token_id = self.text_space.tokenizer.pad_token_id
         tokens = [F.pad(b.tokens, (0, longest - b.tokens.shape[1]), value=pad_token_id) for b in batches]

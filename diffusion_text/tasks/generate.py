@@ -32,6 +32,7 @@ def keep(session: Session, texts: list[str]) -> None:
     name = type(sampler).__name__.removesuffix("Sampler").lower()
     facts = {"seed": session.seed, "sampler": name, "nfe": sampler.nfe, "step": session.step}
     facts |= {"temperature": session.temperature} if session.temperature else {}
+    facts |= {"condition": session.condition} if session.condition else {}
     rows = [{"text": text, **facts} for text in texts]
     table = session.write_lines(f"{name}-{sampler.nfe}-seed-{session.seed}", rows)
     header = "  ".join(f"{key} {value}" for key, value in facts.items())

@@ -21,7 +21,7 @@ from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import Given, Sampled, Writer
 from diffusion_text.progress import counted, counting
 from diffusion_text.runs import Run
-from diffusion_text.shapes import Latents, Mask, Tokens
+from diffusion_text.shapes import Latents, Mask, Tokens, Told
 from diffusion_text.storage import write_json_lines
 from diffusion_text.values import number, or_null, seed_number, whole, words
 
@@ -41,6 +41,7 @@ class Session:
     length: int | None = None
     text: str | None = None
     temperature: float = 0.0
+    condition: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 64
     out: Path | None = None
     data: Callable[[], TextDataModule] | None = field(default=None, repr=False)
@@ -53,6 +54,8 @@ class Session:
         self.text = or_null(words, self.text, "text")
         self.temperature = number(self.temperature, "temperature", least=0)
         self.batch_size = whole(self.batch_size, "batch_size", 1)
+        if self.condition and self.model.condition is None:
+            raise UserError("condition= is of a run that was trained with one: python train.py experiment=e2e_control")
         if self.length is not None:
             self.length = whole(self.length, "length", 1, self.model.max_length)
 
@@ -86,12 +89,23 @@ class Session:
         return self.made["judge"]
 
     def sample(self, given: Given | None = None) -> Sampled:
-        """Texts, unconditional or around what is given."""
-        batches = math.ceil(self.num_samples / self.batch_size)
-        with counting("Sampling", batches * self.sampler.num_steps) as done:
+        """Texts, of anything or of what is asked for, all of them or around what is given."""
+        return self.drawn(self.sampler, self.num_samples, self.told, given)
+
+    def drawn(self, sampler: Sampler, many: int, told: Told | None, given: Given | None = None) -> Sampled:
+        """So many texts, by any sampler, each what it is told to be."""
+        with counting("Sampling", math.ceil(many / self.batch_size) * sampler.num_steps) as done:
             return self.model.sample(
-                self.sampler, self.num_samples, self.seed, self.length, given, self.temperature, self.batch_size, done
+                sampler, many, self.seed, self.length, given, self.temperature, self.batch_size, done, told
             )
+
+    @property
+    def told(self) -> Told | None:
+        """What each text is to be, where anything is asked of them."""
+        if not self.condition:
+            return None
+        assert self.model.condition is not None
+        return self.model.condition.asked(self.condition).expand(self.num_samples, -1)
 
     def reverse(self, x_t: Latents, mask: Mask, generator: Generator, start: float = 1.0) -> Iterator[ReverseStep]:
         """The model's reverse run, counted where someone watches."""

@@ -10,6 +10,7 @@ from diffusion_text.denoisers.simple_unet import SimpleUNet1D
 from diffusion_text.denoisers.textunet import TextUNet1D
 from diffusion_text.denoisers.tiny_transformer import TinyTransformer
 from diffusion_text.denoisers.transformer import Transformer
+from diffusion_text.shapes import Context
 
 DIM = 48
 TRANSFORMERS = {"transformer": Transformer, "tiny_transformer": TinyTransformer}
@@ -54,6 +55,21 @@ def test_any_length(name, length):
     assert output.shape == x_t.shape
     assert output.isfinite().all()
     assert (output[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal", "none"])
+def test_what_is_told_enters_and_what_is_not_does_not(name, positions):
+    net = network(TRANSFORMERS[name], heads=2, positions=positions, told=5)
+    x_t, t, mask = texts(7, 4)
+    vectors, where = torch.randn(2, 3, 5), torch.tensor([[True, True, False], [False, False, False]])
+    untold, told = net(x_t, t, mask), net(x_t, t, mask, context=Context(vectors, where))
+    assert told.shape == x_t.shape
+    assert (told[~mask] == 0).all()
+    assert_close(told[1], untold[1])
+    assert (told[0] - untold[0]).abs().max() > 1e-4
+    vectors[0, 2] += 1
+    assert_close(net(x_t, t, mask, context=Context(vectors, where)), told)
 
 
 @pytest.mark.parametrize("name", MASKED)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import restaurants
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -18,7 +19,8 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).parents[2]
 CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"
 FOLLOWED = (
-    "quickstart", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting", "data", "index", "README",
+    "quickstart", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting", "data", "control", "index",
+    "README",
 )  # fmt: skip
 MEASURED = ("schedules", "ruler", "latent_route", "embedding_route", "race")  # written by benchmarks/
 OUTPUT = ("text", "")  # what is shown and not typed
@@ -145,6 +147,7 @@ def copy(tmp_path_factory):
     shutil.copytree(
         ROOT, directory, ignore=shutil.ignore_patterns(".*", "outputs", "build", "*.egg-info", "__pycache__")
     )
+    restaurants.write(directory / "e2e")
     for block in blocks():
         if block.title:
             file = directory / block.title
@@ -185,9 +188,13 @@ def smaller(program, *arguments, reported):
     if program == "-m" or "--cfg" in text:
         return []
     if program == "sample.py":
-        return ["num_samples=2", "sampler.num_steps=2", *(["task.nfe=[2]"] if "frontier" in text else [])]
+        few = {"frontier": ["task.nfe=[2]"], "control": ["task.each=1", "task.guidance=[2]"]}
+        own = [override for task, overrides in few.items() if f"task={task}" in text for override in overrides]
+        return ["num_samples=2", "sampler.num_steps=2", *own]
     if "resume=" in text:
         return ["trainer.max_steps=4"]
+    if "e2e_control" in text:
+        return [*TINY, *TINY_TRANSFORMER, *UNREPORTED, "data.dir=e2e", "tokenizer.vocab_size=320", "data.length=48"]
     data = [] if "data=" in text and "python_docs" not in text else ["data=text_files"]
     data += [] if "data=python_source" in text else ["data.dir=README.md"]
     data += ["data.size=20000"] if "data=markov" in text else []

@@ -17,17 +17,24 @@ LIKE = torch.zeros(20, 5, 3)
 def drawn(draws):
     """Everything that a step draws."""
     like = LIKE[: draws.texts]
-    return draws.times(UniformTimes(), CPU), draws.noise(like), draws.noise(like, 1), draws.chosen(0.3, CPU)
+    return (
+        draws.times(UniformTimes(), CPU),
+        draws.noise(like),
+        draws.noise(like, 1),
+        draws.chosen(0.3, CPU),
+        draws.uniform(2, CPU),
+    )
 
 
 @pytest.mark.parametrize("cuts", [(0, 20), (0, 7, 20), (0, 1, 8, 9, 16, 20)])
 def test_the_parts_of_a_step_draw_what_the_whole_does(cuts):
-    times, noise, other, chosen = drawn(StepDraws(seed=1, step=2, longest=9, texts=20))
+    times, noise, other, chosen, uniform = drawn(StepDraws(seed=1, step=2, longest=9, texts=20))
     for first, last in pairwise(cuts):
         part = drawn(StepDraws(1, 2, 9, last - first, first, of=20))
         assert_close(part[0], times[first:last], rtol=0, atol=0)
         assert_close(part[1], noise[first:last], rtol=0, atol=0)
         assert_close(part[2], other[first:last], rtol=0, atol=0)
+        assert_close(part[4], uniform[first:last], rtol=0, atol=0)
         assert (part[3] + first).tolist() == [text for text in chosen.tolist() if first <= text < last]
 
 

@@ -1,0 +1,93 @@
+"""Named values, any subset of which a text may be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+import torch
+from torch import nn
+
+from diffusion_text.commands import nearest
+from diffusion_text.conditions.base import Condition
+from diffusion_text.errors import UserError
+from diffusion_text.shapes import Context
+from diffusion_text.values import WIDEST, share, whole, words
+
+ANY = "any"  # what stands for the name of the one attribute that there is
+REMEMBERED = 4_096  # training texts
+
+
+class Attributes(Condition):
+    """Each attribute has `values`, a learned vector of `width` channels each; the number 0 stands for none.
+
+    In training a share `dropout` of the texts is told nothing, as classifier-free guidance needs (Ho & Salimans 2022),
+    and a share `partial` of the others a random part of what is known: a user asks for one value as well as for all.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Sequence[str]], width: int = 128, dropout: float = 0.1, partial: float = 0.5
+    ):
+        super().__init__()
+        self.values = {name: [words(value, name) for value in known] for name, known in values.items()}
+        self.width = whole(width, "condition.width", 1, WIDEST)
+        self.dropout, self.partial = share(dropout, "condition.dropout"), share(partial, "condition.partial")
+        sizes = [len(known) for known in self.values.values()]
+        self.embedding = nn.Embedding(sum(sizes), self.width)
+        self.register_buffer("first", torch.tensor([0, *accumulate(sizes[:-1])]), persistent=False)
+        self.register_buffer("told", torch.zeros(REMEMBERED, len(sizes), dtype=torch.long))
+        self.register_buffer("lengths", torch.zeros(REMEMBERED, dtype=torch.long))
+
+    def forward(self, told):
+        return Context(self.embedding((told - 1 + self.first).clamp(min=0)), told > 0)
+
+    @property
+    def draws(self):
+        return 3 + len(self.values)
+
+    def hidden(self, told, chances):
+        dropped, in_part, kept = chances[:, :3].split(1, dim=1)
+        shown = (in_part >= self.partial) | (chances[:, 3:] < kept)
+        return told * (shown & (dropped >= self.dropout))
+
+    def asked(self, wanted):
+        wanted = {self.only(value) if name == ANY else name: value for name, value in wanted.items()}
+        for name in wanted:
+            if name not in self.values:
+                raise UserError(
+                    f"condition.{name}: there is no such attribute{nearest(name, [*self.values])}; there are "
+                    f"{', '.join(self.values)}"
+                )
+        return torch.tensor([self.number(name, wanted.get(name)) for name in self.values])
+
+    def only(self, value: str) -> str:
+        """The name of the one attribute that there is."""
+        if len(self.values) > 1:
+            raise UserError(
+                f"condition={value} is of which attribute? condition.NAME={value}, of {', '.join(self.values)}"
+            )
+        return next(iter(self.values))
+
+    def number(self, name: str, value: object) -> int:
+        """The number of a value, 0 for none."""
+        if value is None:
+            return 0
+        known = {each.lower(): number for number, each in enumerate(self.values[name], 1)}
+        if str(value).lower() not in known:
+            some = ", ".join(self.values[name][:10]) + (", …" if len(known) > 10 else "")
+            raise UserError(
+                f"condition.{name}={value} was in no text{nearest(str(value), self.values[name])}; there are {some}"
+            )
+        return known[str(value).lower()]
+
+    def targets(self):
+        return ({name: value} for name, values in self.values.items() for value in values)
+
+    def remember(self, told, lengths):
+        chosen = torch.linspace(0, len(told) - 1, REMEMBERED).long()
+        self.told.copy_(told[chosen])
+        self.lengths.copy_(lengths[chosen])
+
+    def lengths_of(self, told):
+        fits = ((self.told == told.to(self.told)) & (told.to(self.told) > 0)).sum(1)
+        return self.lengths[fits == fits.max()].cpu()

@@ -1,0 +1,135 @@
+"""The E2E NLG challenge: restaurants, each described by attributes, and by several people in a sentence or two."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from diffusion_text.data.base import SPLITS, TextDataModule
+from diffusion_text.data.reading import hub_rows, read_lines
+from diffusion_text.errors import UserError
+
+log = logging.getLogger(__name__)
+STEMS = {"train": "train", "validation": "valid", "test": "test"}  # of files
+OTHERWISE = {"eattype": "type", "pricerange": "price", "familyfriendly": "family_friendly"}  # on the hub
+
+
+NOT = r"\b(?:not|no|non|never|isn|n't|doesn|aren|without|un)\b"
+FRIENDLY = r"(?:famil|kid|child)"
+NUMBERS = {"1": "one", "3": "three", "5": "five"}
+SAID = {  # other ways in which people say a value
+    ("area", "city centre"): r"(?:city|town) cent(?:re|er)|cent(?:re|er) of (?:the )?(?:city|town)",
+    ("area", "riverside"): r"river ?side|(?:by|near|beside|along|next to|on|at) the (?:\w+ )?river",
+    ("family_friendly", "no"): rf"{NOT}\W+(?:\w+\W+){{0,5}}{FRIENDLY}|adult",
+    ("family_friendly", "yes"): rf"^(?!.*(?:{NOT}\W+(?:\w+\W+){{0,5}}{FRIENDLY}|adult)).*{FRIENDLY}",
+    ("price", "less than £ 20"): r"(?:less|lower|under|below|cheaper|up to)\W+(?:than\W+)?£ ?20",
+    ("price", "£ 20 - 25"): r"20 ?(?:-|to|and|–) ?(?:£ ?)?25",
+    ("price", "more than £ 30"): r"(?:more|over|above|higher|exceed\w*|upwards of)\W+(?:than\W+)?£ ?30",
+} | {
+    (
+        "customer_rating",
+        f"{digit} out of 5",
+    ): rf"\b(?:{digit}|{word})(?: out)? of (?:5|five)|\b(?:{digit}|{word})[ -]*star|\b{digit} ?/ ?5"
+    for digit, word in NUMBERS.items()
+}
+
+
+class Pair(NamedTuple):
+    """What is said of a restaurant, and the text that says so."""
+
+    described: dict[str, str]
+    text: str
+
+
+class E2E(TextDataModule):
+    """Texts about restaurants with the attributes that they tell of (Novikova et al. 2017), each a text of its own.
+
+    From the hub (`tuetschek/e2e_nlg`), or from `dir`: a folder with one file a split, in lines such as
+    `name : Aromi | area : riverside||Aromi is in the riverside area .` (as Li et al. 2022 have it). The splits are the
+    published ones, of different descriptions. Of a folder without a training file, all descriptions but a tenth are
+    trained on, and it says so.
+    """
+
+    def lines(self, split):
+        return chain.from_iterable((pair.text, "\n") for pair in self.pairs[split])
+
+    @cached_property
+    def pairs(self) -> dict[str, list[Pair]]:
+        """Those of each split."""
+        if self.dir is None:
+            return {split: [*published(split)] for split in SPLITS}
+        if not self.dir.is_dir():
+            raise UserError(f"data.dir={self.dir} is not a folder; E2E is a file for each split")
+        files = {split: sorted(self.dir.glob(f"*{stem}*.txt")) for split, stem in STEMS.items()}
+        pairs = {split: [*chain.from_iterable(map(read_pairs, found))] for split, found in files.items()}
+        if not any(pairs.values()):
+            raise UserError(f"data.dir={self.dir} has no train.txt, valid.txt or test.txt")
+        if pairs["train"]:
+            return pairs
+        log.warning("%s has no training file: training on nine tenths of the descriptions of the others", self.dir)
+        return split_by_description([*chain.from_iterable(pairs.values())])
+
+    @cached_property
+    def attributes(self):
+        found: dict[str, set[str]] = {}
+        for pair in self.pairs["train"]:
+            for name, value in pair.described.items():
+                found.setdefault(name, set()).add(value)
+        return {name: sorted(values) for name, values in sorted(found.items())}
+
+    @cached_property
+    def digest(self):
+        described = [[pair.described for pair in self.pairs[split]] for split in SPLITS]
+        return hashlib.sha256((super().digest + json.dumps(described)).encode()).hexdigest()[:16]
+
+    def says(self, text, name, value):
+        return super().says(text, name, value) or bool(re.search(SAID.get((name, value), r"\Z\A "), text, re.DOTALL))
+
+    def rows(self, split, reader):
+        numbers = {name: {value: i for i, value in enumerate(values, 1)} for name, values in self.attributes.items()}
+        for described, text in self.pairs[split]:
+            told = [known.get(described.get(name, ""), 0) for name, known in numbers.items()]
+            yield {"tokens": self.wrap(reader.ids(text), reader.tokenizer), "told": told}
+
+
+def published(split: str) -> Iterator[Pair]:
+    """The hub's pairs: `name[Aromi], area[riverside]`, and the text."""
+    for row in hub_rows("tuetschek/e2e_nlg", None, "refs/convert/parquet", "e2e", split):
+        described = re.findall(r"([\w ]+)\[([^\]]*)\]", row["meaning_representation"])
+        yield Pair({named(name): value for name, value in described}, row["human_reference"])
+
+
+def read_pairs(file: Path) -> Iterator[Pair]:
+    """The pairs of a file."""
+    for number, line in enumerate(read_lines(file), 1):
+        described, bars, text = line.strip().partition("||")
+        parts = [part.partition(" : ") for part in described.split(" | ")]
+        if not bars or not all(value for _, _, value in parts):
+            raise UserError(f"{file}, line {number}: not `attribute : value | attribute : value||text`")
+        yield Pair({named(name): value.strip() for name, _, value in parts}, text.strip())
+
+
+def named(attribute: str) -> str:
+    """An attribute's name as a setting has it."""
+    name = re.sub(r"\W+", "_", attribute.strip().lower())
+    return OTHERWISE.get(name, name)
+
+
+def split_by_description(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
+    """Nine tenths of the descriptions, and two twentieths, with all their texts."""
+    texts: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        texts.setdefault(json.dumps(pair.described, sort_keys=True), []).append(pair)
+    order = sorted(texts)
+    random.Random(0).shuffle(order)
+    first, last = round(0.9 * len(order)), round(0.95 * len(order))
+    parts = {"train": order[:first], "validation": order[first:last], "test": order[last:]}
+    return {split: [pair for description in part for pair in texts[description]] for split, part in parts.items()}
