@@ -87,6 +87,7 @@ def ruler(training: Training) -> dict[str, str]:
         "schedule": chosen.get("schedule", "none"),
         "sampler": chosen.get("sampler", "none"),
     }
+    facts |= {"condition": chosen["condition"]} if "condition" in chosen else {}
     return facts | ({"text space": model.text_space.ruler} if isinstance(model, Writer) else {})
 
 

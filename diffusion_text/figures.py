@@ -1,8 +1,9 @@
 """What a figure is: its kind, its unit, and the ruler that it was measured with. A metric declares its own.
 
 A ruler is made of facts about a run: `corpus`, `tokenizer`, `text space`, `schedule`, `objective` (prediction, loss and
-weighting), `texts` and `samples` (how many), `sampler`, `precision`, `machine`. A figure names those that it depends on
-besides the model. Where they differ between two runs, their figures are of different rulers and are not ranked.
+weighting), `texts` and `samples` (how many), `sampler`, `precision`, `machine`, and the `condition` that it tells.
+A figure names those that it depends on besides the model. Where they differ between two runs, their figures are of
+different rulers and are not ranked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 KINDS = ("exact", "bound", "estimate")
 TEXT = ("corpus", "tokenizer")
-LATENTS = (*TEXT, "text space", "texts", "precision")
+LATENTS = (*TEXT, "text space", "texts", "precision", "condition")
 UNDER_SCHEDULE = (*LATENTS, "schedule")
 SAMPLES = (*TEXT, "sampler", "samples", "precision")
 

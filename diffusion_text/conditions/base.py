@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffusion_text.shapes import Context, Counts, Mask, Told
+from diffusion_text.shapes import Context, Counts, Told
 
 
 class Condition(nn.Module, ABC):
@@ -49,10 +49,8 @@ class Condition(nn.Module, ABC):
         """Lengths of the training texts that are most of what is asked for."""
 
 
-def draw_lengths(condition: Condition, told: Told, generators: list[torch.Generator]) -> Mask:
-    """A mask for texts as long as such texts are in training, each drawn with its own generator."""
-    lengths = []
-    for asked, generator in zip(told, generators, strict=True):
-        like = condition.lengths_of(asked)
-        lengths.append(int(like[int(torch.randint(len(like), (), generator=generator))]))
-    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+def draw_lengths(condition: Condition, told: Told, generators: list[torch.Generator]) -> Counts:
+    """Lengths that texts of what is asked for have in training, each drawn with its own generator."""
+    like = [condition.lengths_of(asked) for asked in told]
+    places = [torch.randint(len(each), (), generator=own) for each, own in zip(like, generators, strict=True)]
+    return torch.stack([each[place] for each, place in zip(like, places, strict=True)])

@@ -105,6 +105,8 @@ class TextDiffusion(Denoising):
         self.linear_path = not isinstance(prediction, EpsilonPrediction) if linear_path is None else linear_path
         self.self_conditioning, self.reads_reference = self_conditioning, reads_reference
         self.evaluation = Evaluation()
+        if condition is not None:
+            self.reference = f"{self.reference}, untold"
 
     @classmethod
     def check(

@@ -94,11 +94,12 @@ class Writer(Trained):
         """
         if length is not None:
             return torch.ones(len(generators), self.text_space.latent_length(length), dtype=torch.bool)
-        if told is not None:
-            assert self.condition is not None
-            return draw_lengths(self.condition, told, generators)
         shares = self.length_counts.cpu().float()
-        lengths = torch.cat([torch.multinomial(shares, 1, generator=generator) for generator in generators])
+        if told is None:
+            lengths = torch.cat([torch.multinomial(shares, 1, generator=generator) for generator in generators])
+        else:
+            assert self.condition is not None
+            lengths = draw_lengths(self.condition, told, generators)
         return torch.arange(int(shares.nonzero().max())) < lengths[:, None]
 
     @torch.no_grad()

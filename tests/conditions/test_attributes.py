@@ -71,9 +71,7 @@ def test_texts_are_as_long_as_such_texts_are_in_training(condition):
     assert set(condition.lengths_of(torch.tensor([1, 2, 0])).tolist()) == {9}
     assert set(condition.lengths_of(torch.tensor([0, 3, 1])).tolist()) == {30}, "the most of it that there is"
     asked = torch.tensor([[1, 1, 0], [2, 0, 0]])
-    mask = draw_lengths(condition, asked, generators_of(0, range(2)))
-    assert mask.sum(1).tolist() == [5, 30]
-    assert mask.shape == (2, 30)
+    assert draw_lengths(condition, asked, generators_of(0, range(2))).tolist() == [5, 30]
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,10 @@ def test_text_i_is_the_same_whatever_is_asked_for_beside_it(model):
     assert torch.equal(whole, alone)
 
 
+def test_what_is_known_is_held_against_one_that_is_told_nothing(model):
+    assert model.reference.endswith(", untold")
+
+
 def test_guidance_acts_in_its_interval():
     sampler = DDIMSampler(3, guidance=3.0, guidance_interval=[0.2, 0.5])
     assert [sampler.guidance_at(t) for t in (0.1, 0.2, 0.4, 0.5, 0.6)] == [1.0, 3.0, 3.0, 3.0, 1.0]
