@@ -114,6 +114,7 @@ def compose_training(cfg: DictConfig) -> Training:
     recipe = make("text_space")
     data = make("data", cache_dir=cfg.cache_dir or default_cache())
     check_length(data, recipe)
+    check_attributes(cfg, data)
     optimisation = make_optimisation(make) | {"seed": own["seed"]}
     seed_everything(own["seed"], workers=True, verbose=False)
     trainer = build_trainer(cfg, limits)
@@ -315,15 +316,21 @@ def check_route(cfg: DictConfig) -> None:
         raise UserError("a BART brings its own tokenizer: leave out tokenizer=, or use model=diffusion_lm")
 
 
+def check_attributes(cfg: DictConfig, data: TextDataModule) -> None:
+    """Refuse a corpus that brings nothing that a model could be told."""
+    chosen = DictConfig(HydraConfig.get().runtime.choices)
+    if cfg.get("condition") is not None and not data.attributes:
+        raise UserError(
+            f"condition={chosen.condition} needs texts of which something is known, and data={chosen.data} has none: "
+            "use data=e2e, or data.label= of text_files or tiny_shakespeare"
+        )
+
+
 def check_condition(cfg: DictConfig) -> None:
-    """Refuse a condition that the model cannot be told, or that the corpus does not bring."""
+    """Refuse a condition that the model cannot be told."""
     told = DictConfig(HydraConfig.get().runtime.choices)
     if not issubclass(named_class(cfg, "route"), TextDiffusion) or not named_class(cfg, "model").takes_context:
         raise UserError(f"model={told.model} cannot be told a condition: use model=diffusion_lm or latent_transformer")
-    if named_class(cfg, "data").attributes is TextDataModule.attributes:
-        raise UserError(
-            f"condition={told.condition} needs a corpus with attributes, which data={told.data} has not: use data=e2e"
-        )
 
 
 def make_optimisation(make: Make) -> dict[str, Any]:

@@ -30,7 +30,7 @@ OF_LEARNED_EMBEDDINGS = {
     *(f"experiment/{f.stem}" for f in CONF.glob("experiment/*.yaml") if "diffusion_lm" in f.read_text("utf-8")),
 }  # fmt: skip
 
-OF_ATTRIBUTES = {"condition/attributes", "data/e2e", "experiment/e2e_control"}
+OF_ATTRIBUTES = {"condition/attributes", "condition/label", "data/e2e", "experiment/e2e_control"}
 BASELINES = {name: name for name in ("autoregressive", "masked_diffusion")}
 BASELINES |= {"left_to_right": "autoregressive", "unmasking": "masked_diffusion"}  # by a sampler of theirs
 
@@ -251,7 +251,7 @@ def test_nonsense_is_refused_naming_both_sides(composed, settings, no_data, over
         (["model=autoregressive", "condition=attributes"], "model=autoregressive cannot be told a condition"),
         (
             ["model=diffusion_lm", "condition=attributes"],
-            "condition=attributes needs a corpus with attributes, which data=text_files has not: use data=e2e",
+            "condition=attributes needs texts of which something is known, and data=text_files has none: use data=e2e",
         ),
         (["schedule=learned"], "schedule=learned goes where the cross-entropy falls: it needs prediction=logits"),
         (["model=diffusion_lm", "route.self_conditioning=-1"], "route.self_conditioning=-1 is not a share"),

@@ -10,14 +10,15 @@ training, are memory-mapped from a cache.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -44,6 +45,13 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 MOST_WORKERS = 1_024
 STATISTICS_FILE = "statistics.safetensors"
+
+
+class Described(NamedTuple):
+    """What is known of a text, by attribute, and the text."""
+
+    known: dict[str, str]
+    text: str
 
 
 class Encoder(Protocol):
@@ -94,10 +102,18 @@ class TextDataModule(LightningDataModule, ABC):
         """The split's paragraphs in order."""
         return paragraphs(self.lines(split))
 
+    def described(self, split: str) -> Iterable[Described]:
+        """The texts of a split with what is known of each; none where nothing is."""
+        return ()
+
     @cached_property
     def attributes(self) -> dict[str, list[str]]:
         """What its texts may be asked for: the values of each attribute in the training split."""
-        return {}
+        found: dict[str, set[str]] = {}
+        for known, _ in self.described("train"):
+            for name, value in known.items():
+                found.setdefault(name, set()).add(value)
+        return {name: sorted(values) for name, values in sorted(found.items())}
 
     def says(self, text: str, name: str, value: str) -> bool:
         """Whether a text, in lower case, says that an attribute has a value."""
@@ -105,10 +121,18 @@ class TextDataModule(LightningDataModule, ABC):
 
     def rows(self, split: str, reader: TextReader) -> Iterator[dict[str, list[int]]]:
         """The `tokens` of each text, and where there are attributes what it is `told` to be: the number of a value of
-        each, from 1 on, or 0.
+        each, from 1 on, or 0. Texts of which something is known stay apart, cut to `length`.
         """
+        if self.attributes:
+            return self._described_rows(split, reader)
         texts = (pack if self.packing == "paragraphs" else stream)(self.paragraphs(split), reader, self.length)
         return ({"tokens": text} for text in texts)
+
+    def _described_rows(self, split: str, reader: TextReader) -> Iterator[dict[str, list[int]]]:
+        numbers = {name: {value: i for i, value in enumerate(values, 1)} for name, values in self.attributes.items()}
+        for known, text in self.described(split):
+            told = [values.get(known.get(name, ""), 0) for name, values in numbers.items()]
+            yield {"tokens": self.wrap(reader.ids(text), reader.tokenizer), "told": told}
 
     @cached_property
     def source(self) -> Source | None:
@@ -130,6 +154,8 @@ class TextDataModule(LightningDataModule, ABC):
                     "give more text, or use data=python_docs"
                 )
             digest.update(split.encode())
+            for known, _ in self.described(split):
+                digest.update(json.dumps(known).encode())
         return digest.hexdigest()[:16]
 
     def tokens(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Dataset]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import random
@@ -11,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
-from diffusion_text.data.base import SPLITS, TextDataModule
+from diffusion_text.data.base import SPLITS, Described, TextDataModule
 from diffusion_text.data.reading import hub_rows, read_lines
 from diffusion_text.errors import UserError
 
@@ -42,13 +40,6 @@ SAID = {  # other ways in which people say a value
 }
 
 
-class Pair(NamedTuple):
-    """What is said of a restaurant, and the text that says so."""
-
-    described: dict[str, str]
-    text: str
-
-
 class E2E(TextDataModule):
     """Texts about restaurants with the attributes that they tell of (Novikova et al. 2017), each a text of its own.
 
@@ -62,7 +53,7 @@ class E2E(TextDataModule):
         return chain.from_iterable((pair.text, "\n") for pair in self.pairs[split])
 
     @cached_property
-    def pairs(self) -> dict[str, list[Pair]]:
+    def pairs(self) -> dict[str, list[Described]]:
         """Those of each split."""
         if self.dir is None:
             return {split: [*published(split)] for split in SPLITS}
@@ -77,44 +68,28 @@ class E2E(TextDataModule):
         log.warning("%s has no training file: training on nine tenths of the descriptions of the others", self.dir)
         return split_by_description([*chain.from_iterable(pairs.values())])
 
-    @cached_property
-    def attributes(self):
-        found: dict[str, set[str]] = {}
-        for pair in self.pairs["train"]:
-            for name, value in pair.described.items():
-                found.setdefault(name, set()).add(value)
-        return {name: sorted(values) for name, values in sorted(found.items())}
-
-    @cached_property
-    def digest(self):
-        described = [[pair.described for pair in self.pairs[split]] for split in SPLITS]
-        return hashlib.sha256((super().digest + json.dumps(described)).encode()).hexdigest()[:16]
+    def described(self, split):
+        return self.pairs[split]
 
     def says(self, text, name, value):
         return super().says(text, name, value) or bool(re.search(SAID.get((name, value), r"\Z\A "), text, re.DOTALL))
 
-    def rows(self, split, reader):
-        numbers = {name: {value: i for i, value in enumerate(values, 1)} for name, values in self.attributes.items()}
-        for described, text in self.pairs[split]:
-            told = [known.get(described.get(name, ""), 0) for name, known in numbers.items()]
-            yield {"tokens": self.wrap(reader.ids(text), reader.tokenizer), "told": told}
 
-
-def published(split: str) -> Iterator[Pair]:
+def published(split: str) -> Iterator[Described]:
     """The hub's pairs: `name[Aromi], area[riverside]`, and the text."""
     for row in hub_rows("tuetschek/e2e_nlg", None, "refs/convert/parquet", "e2e", split):
         described = re.findall(r"([\w ]+)\[([^\]]*)\]", row["meaning_representation"])
-        yield Pair({named(name): value for name, value in described}, row["human_reference"])
+        yield Described({named(name): value for name, value in described}, row["human_reference"])
 
 
-def read_pairs(file: Path) -> Iterator[Pair]:
+def read_pairs(file: Path) -> Iterator[Described]:
     """The pairs of a file."""
     for number, line in enumerate(read_lines(file), 1):
         described, bars, text = line.strip().partition("||")
         parts = [part.partition(" : ") for part in described.split(" | ")]
         if not bars or not all(value for _, _, value in parts):
             raise UserError(f"{file}, line {number}: not `attribute : value | attribute : value||text`")
-        yield Pair({named(name): value.strip() for name, _, value in parts}, text.strip())
+        yield Described({named(name): value.strip() for name, _, value in parts}, text.strip())
 
 
 def named(attribute: str) -> str:
@@ -123,11 +98,11 @@ def named(attribute: str) -> str:
     return OTHERWISE.get(name, name)
 
 
-def split_by_description(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
+def split_by_description(pairs: Iterable[Described]) -> dict[str, list[Described]]:
     """Nine tenths of the descriptions, and two twentieths, with all their texts."""
-    texts: dict[str, list[Pair]] = {}
+    texts: dict[str, list[Described]] = {}
     for pair in pairs:
-        texts.setdefault(json.dumps(pair.described, sort_keys=True), []).append(pair)
+        texts.setdefault(json.dumps(pair.known, sort_keys=True), []).append(pair)
     order = sorted(texts)
     random.Random(0).shuffle(order)
     first, last = round(0.9 * len(order)), round(0.95 * len(order))

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from diffusion_text.data import tables
-from diffusion_text.data.base import TextDataModule
-from diffusion_text.data.reading import read_lines, split_by_position, text_lines
+from diffusion_text.data.base import Described, TextDataModule
+from diffusion_text.data.reading import paragraphs, read_lines, split_by_position, text_lines
 from diffusion_text.errors import UserError
-from diffusion_text.values import words
+from diffusion_text.values import one_of, or_null, words
 
 log = logging.getLogger(__name__)
 PROSE = (".txt", ".md")
@@ -22,12 +23,14 @@ class TextFiles(TextDataModule):
     of their paths, also where they are gzipped (`.gz`).
 
     Of the last three it is what the `column` holds, each row a text. All else is UTF-8 text as it stands. Split
-    90 / 5 / 5 % by contiguous position over the files laid end to end.
+    90 / 5 / 5 % by contiguous position over the files laid end to end. With `label` folder each paragraph, or row, is a
+    text, of which it is known in which folder of `dir` it lies, and every folder is split so by itself.
     """
 
-    def __init__(self, cache_dir: str, column: str = "text", **settings):
+    def __init__(self, cache_dir: str, column: str = "text", label: str | None = None, **settings):
         super().__init__(cache_dir, **settings)
         self.column = words(column, "data.column")
+        self.label = or_null(one_of, label, "data.label", options=("folder",))
 
     @cached_property
     def files(self) -> list[Path]:
@@ -46,7 +49,28 @@ class TextFiles(TextDataModule):
         return files
 
     def lines(self, split):
-        files = self.files
+        if self.label is None:
+            return self.split_of(self.files, split)
+        return (line for files in self.labelled.values() for line in chain(self.split_of(files, split), ["\n"]))
+
+    @property
+    def labelled(self) -> dict[str, list[Path]]:
+        """The files by the folder that they lie in."""
+        folders: dict[str, list[Path]] = {}
+        for file in self.files:
+            inside = file.relative_to(self.dir).parts if self.dir and self.dir.is_dir() else ()
+            if len(inside) < 2:
+                raise UserError(f"{file} lies in no folder of data.dir={self.dir}, as data.label=folder needs it")
+            folders.setdefault(inside[0], []).append(file)
+        return folders
+
+    def described(self, split):
+        if self.label is not None:
+            for label, files in self.labelled.items():
+                yield from (Described({"folder": label}, text) for text in paragraphs(self.split_of(files, split)))
+
+    def split_of(self, files: list[Path], split: str) -> Iterator[str]:
+        """The lines of files laid end to end that are a split's."""
         return split_by_position(lambda: (line for file in files for line in self.file_lines(file)), split)
 
     def file_lines(self, file: Path) -> Iterator[str]:

@@ -1,15 +1,25 @@
 """tiny_shakespeare: a million characters of the plays."""
 
-from diffusion_text.data.base import TextDataModule
+import re
+
+from diffusion_text.data.base import Described, TextDataModule
 from diffusion_text.data.reading import hub_lines, read_lines, split_by_position
 from diffusion_text.errors import UserError
+from diffusion_text.values import one_of, or_null
+
+SPEECH = re.compile(r"([A-Z][\w' ,.-]*):\n(.+)", re.DOTALL)
 
 
 class TinyShakespeare(TextDataModule):
     """From the hub (`karpathy/tiny_shakespeare` in its parquet form), or from `dir`: a file, or a folder of input.txt.
 
-    Split 90 / 5 / 5 % by contiguous position, as usual; the hub's copy is split so already.
+    Split 90 / 5 / 5 % by contiguous position, as usual; the hub's copy is split so already. With `label` speaker each
+    speech is a text, of which it is known who speaks.
     """
+
+    def __init__(self, cache_dir: str, label: str | None = None, **settings):
+        super().__init__(cache_dir, **settings)
+        self.label = or_null(one_of, label, "data.label", options=("speaker",))
 
     def lines(self, split):
         if self.dir is None:
@@ -18,3 +28,10 @@ class TinyShakespeare(TextDataModule):
         if not file.is_file():
             raise UserError(f"there is no tiny_shakespeare at {file}: data.dir= takes the text file or its folder")
         return split_by_position(lambda: read_lines(file), split)
+
+    def described(self, split):
+        if self.label is None:
+            return
+        for paragraph in self.paragraphs(split):
+            if speech := SPEECH.fullmatch(paragraph):
+                yield Described({"speaker": speech[1]}, speech[2])

@@ -170,6 +170,20 @@ def test_the_real_wikitext2(real_data):
     assert len(corpus.digest) == 16
 
 
+def test_of_a_speech_it_is_known_who_speaks(tmp_path):
+    speeches = "First Citizen:\nSpeak,\nspeak.\n\nROMEO:\nAy me!\n\nno speech\n\n"
+    file = tmp_path / "input.txt"
+    file.write_text(speeches * 200, encoding="utf-8")
+    corpus = TinyShakespeare("unused", dir=str(tmp_path), label="speaker")
+    assert corpus.attributes == {"speaker": ["First Citizen", "ROMEO"]}
+    assert list(corpus.described("train"))[:2] == [
+        ({"speaker": "First Citizen"}, "Speak,\nspeak."), ({"speaker": "ROMEO"}, "Ay me!"),
+    ]  # fmt: skip
+    plain = TinyShakespeare("unused", dir=str(tmp_path))
+    assert plain.attributes == {}
+    assert plain.digest != corpus.digest
+
+
 # ---- the hub
 
 

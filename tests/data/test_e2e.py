@@ -15,7 +15,7 @@ def folder(tmp_path):
 def test_descriptions_are_not_shared_between_splits(folder, caplog):
     pairs = E2E("unused", dir=str(folder)).pairs
     assert {split: len(found) for split, found in pairs.items()} == {"train": 144, "validation": 8, "test": 8}
-    described = [{tuple(pair.described.items()) for pair in found} for found in pairs.values()]
+    described = [{tuple(pair.known.items()) for pair in found} for found in pairs.values()]
     assert len(set.union(*described)) == sum(map(len, described)) == 80
     assert "has no training file: training on nine tenths of the descriptions" in caplog.text
 

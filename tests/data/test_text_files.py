@@ -211,6 +211,30 @@ def test_an_empty_path_is_not_the_working_directory(folder, monkeypatch):
         TextFiles("unused", dir="")
 
 
+def test_folders_are_labels_and_each_is_split_by_itself(folder):
+    for name in ("poems", "news"):
+        (folder / name / "more").mkdir(parents=True)
+        for part in ("a.txt", "more/b.txt"):
+            texts = "".join(f"the {name} of {part} say {number}\n\n" for number in range(50))
+            (folder / name / part).write_text(texts, encoding="utf-8")
+    corpus = TextFiles("unused", dir=str(folder), label="folder")
+    assert corpus.attributes == {"folder": ["news", "poems"]}
+    for split, many in (("train", 180), ("validation", 10), ("test", 10)):
+        described = list(corpus.described(split))
+        assert abs(len(described) - many) <= 4
+        assert all(known["folder"] in text for known, text in described)
+        assert {known["folder"] for known, _ in described} == {"news", "poems"}
+        assert [text for _, text in described] == list(corpus.paragraphs(split))
+    (folder / "c.txt").write_text("in no folder", encoding="utf-8")
+    with pytest.raises(UserError, match=r"c\.txt lies in no folder of data\.dir=\S+, as data\.label=folder"):
+        _ = TextFiles("unused", dir=str(folder), label="folder").attributes
+
+
+def test_a_label_is_a_folder():
+    with pytest.raises(ValueError, match=r"data\.label=file is none of folder"):
+        TextFiles("unused", label="file")
+
+
 def test_a_column_has_a_name():
     with pytest.raises(ValueError, match=r"^data\.column= is not a text$"):
         TextFiles("unused", column="")
