@@ -104,7 +104,7 @@ def test_a_configuration_that_is_not_ours_is_one_line(sampled, checkpoint, chang
         ({"route": {"component": "TextAutoencoder"}}, r"text autoencoder, which .* python train\.py .*pretrained="),
         ({"route": {"component": "LatentDiffusion", "self_conditioning": 2}}, r"incomplete configuration: .*condition"),
     ],
-    ids=str,
+    ids=["wrong argument", "unknown argument", "no schedule", "autoencoder", "no share"],
 )
 def test_a_configuration_that_is_not_ours_is_named(sampled, checkpoint, changes, says):
     with pytest.raises(UserError, match=says):
