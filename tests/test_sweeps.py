@@ -220,7 +220,7 @@ def test_every_job_of_a_preset_can_be_built(composed, preset, base):
 
     from diffusion_text.building import build
     from diffusion_text.checkpoints import PARTS, estimates_read
-    from diffusion_text.composition import check_parts
+    from diffusion_text.refusals import check_parts
 
     composed(f"sweep={preset}")
     hydra = HydraConfig.get()

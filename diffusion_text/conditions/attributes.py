@@ -15,7 +15,6 @@ from diffusion_text.shapes import Context
 from diffusion_text.values import WIDEST, share, whole, words
 
 ANY = "any"  # what stands for the name of the one attribute that there is
-REMEMBERED = 4_096  # training texts
 
 
 class Attributes(Condition):
@@ -24,6 +23,8 @@ class Attributes(Condition):
     In training a share `dropout` of the texts is told nothing, as classifier-free guidance needs (Ho & Salimans 2022),
     and a share `partial` of the others a random part of what is known: a user asks for one value as well as for all.
     """
+
+    remembers = 4_096
 
     def __init__(
         self, values: Mapping[str, Sequence[str]], width: int = 128, dropout: float = 0.1, partial: float = 0.5
@@ -35,8 +36,8 @@ class Attributes(Condition):
         sizes = [len(known) for known in self.values.values()]
         self.embedding = nn.Embedding(sum(sizes), self.width)
         self.register_buffer("first", torch.tensor([0, *accumulate(sizes[:-1])]), persistent=False)
-        self.register_buffer("told", torch.zeros(REMEMBERED, len(sizes), dtype=torch.long))
-        self.register_buffer("lengths", torch.zeros(REMEMBERED, dtype=torch.long))
+        self.register_buffer("told", torch.zeros(self.remembers, len(sizes), dtype=torch.long))
+        self.register_buffer("lengths", torch.zeros(self.remembers, dtype=torch.long))
 
     def forward(self, told):
         return Context(self.embedding((told - 1 + self.first).clamp(min=0)), told > 0)
@@ -84,7 +85,7 @@ class Attributes(Condition):
         return ({name: value} for name, values in self.values.items() for value in values)
 
     def remember(self, told, lengths):
-        chosen = torch.linspace(0, len(told) - 1, REMEMBERED).long()
+        chosen = torch.arange(self.remembers) % len(told)
         self.told.copy_(told[chosen])
         self.lengths.copy_(lengths[chosen])
 

@@ -17,6 +17,7 @@ class Condition(nn.Module, ABC):
     """From what a batch is `told` of each text to vectors of `width` channels, which the denoiser reads before it."""
 
     width: int
+    remembers: int
 
     @abstractmethod
     def forward(self, told: Told) -> Context: ...
@@ -42,7 +43,7 @@ class Condition(nn.Module, ABC):
 
     @abstractmethod
     def remember(self, told: Told, lengths: Counts) -> None:
-        """Take over texts of the training split, from which `lengths_of` goes."""
+        """Take over texts of the training split, `remembers` of them at most, from which `lengths_of` goes."""
 
     @abstractmethod
     def lengths_of(self, told: Int[Tensor, attributes]) -> Counts:

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
 from lightning import LightningDataModule
 from safetensors.torch import load_file, save_file
@@ -28,9 +28,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from diffusion_text.cache import cached_directory
+from diffusion_text.data import described, statistics
 from diffusion_text.data import tokens as data_tokens
+from diffusion_text.data.described import Described, Values, numbered, values_of
 from diffusion_text.data.reading import LEAST, Lines, paragraphs
 from diffusion_text.data.sampling import ResumableLoader, Steps
+from diffusion_text.data.statistics import LatentMoments, token_statistics
 from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, named, pack, stream
 from diffusion_text.errors import UserError
 from diffusion_text.progress import counted, counting
@@ -45,13 +48,6 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 MOST_WORKERS = 1_024
 STATISTICS_FILE = "statistics.safetensors"
-
-
-class Described(NamedTuple):
-    """What is known of a text, by attribute, and the text."""
-
-    known: dict[str, str]
-    text: str
 
 
 class Encoder(Protocol):
@@ -107,32 +103,25 @@ class TextDataModule(LightningDataModule, ABC):
         return ()
 
     @cached_property
-    def attributes(self) -> dict[str, list[str]]:
+    def attributes(self) -> Values:
         """What its texts may be asked for: the values of each attribute in the training split."""
-        found: dict[str, set[str]] = {}
-        for known, _ in self.described("train"):
-            for name, value in known.items():
-                found.setdefault(name, set()).add(value)
-        return {name: sorted(values) for name, values in sorted(found.items())}
+        return values_of(self.described("train"))
 
     def says(self, text: str, name: str, value: str) -> bool:
-        """Whether a text, in lower case, says that an attribute has a value."""
-        return value.lower() in text
+        """Whether a text, in lower case, says that an attribute has a value: word for word."""
+        return re.search(rf"(?<!\w){re.escape(value.lower())}(?!\w)", text) is not None
 
     def rows(self, split: str, reader: TextReader) -> Iterator[dict[str, list[int]]]:
         """The `tokens` of each text, and where there are attributes what it is `told` to be: the number of a value of
         each, from 1 on, or 0. Texts of which something is known stay apart, cut to `length`.
         """
         if self.attributes:
-            return self._described_rows(split, reader)
+            return (
+                {"tokens": self.wrap(reader.ids(text), reader.tokenizer), "told": numbered(known, self.attributes)}
+                for known, text in self.described(split)
+            )
         texts = (pack if self.packing == "paragraphs" else stream)(self.paragraphs(split), reader, self.length)
         return ({"tokens": text} for text in texts)
-
-    def _described_rows(self, split: str, reader: TextReader) -> Iterator[dict[str, list[int]]]:
-        numbers = {name: {value: i for i, value in enumerate(values, 1)} for name, values in self.attributes.items()}
-        for known, text in self.described(split):
-            told = [values.get(known.get(name, ""), 0) for name, values in numbers.items()]
-            yield {"tokens": self.wrap(reader.ids(text), reader.tokenizer), "told": told}
 
     @cached_property
     def source(self) -> Source | None:
@@ -167,7 +156,7 @@ class TextDataModule(LightningDataModule, ABC):
         """Write every split as token ids, and the training split's statistics."""
         import datasets
 
-        features = datasets.Features(self._features())
+        features = datasets.Features(self._columns())
         for split in SPLITS:
             reader = TextReader(tokenizer)
             texts = self.rows(split, reader)
@@ -201,7 +190,7 @@ class TextDataModule(LightningDataModule, ABC):
         """Write every split with the latents of its tokens, in float16."""
         import datasets
 
-        features = datasets.Features(self._features() | {"latents": datasets.Array2D((None, encoder.dim), "float16")})
+        features = datasets.Features(self._columns() | {"latents": datasets.Array2D((None, encoder.dim), "float16")})
 
         def encode(batch: dict, done: Callable[[int], None]) -> dict:
             tokens, mask = pad(batch["tokens"], self.pad_token_id)
@@ -224,13 +213,12 @@ class TextDataModule(LightningDataModule, ABC):
             moments.add(batch["latents"])
         save_file(moments.statistics(), directory / STATISTICS_FILE)
 
-    def _features(self) -> dict[str, Any]:
-        """The columns of a text."""
+    def _columns(self) -> dict[str, Any]:
+        """What there is of a text, by name."""
         import datasets
 
-        return dict.fromkeys(
-            ["tokens", "told"] if self.attributes else ["tokens"], datasets.List(datasets.Value("int32"))
-        )
+        numbers = datasets.List(datasets.Value("int32"))
+        return {"tokens": numbers} | ({"told": numbers} if self.attributes else {})
 
     def _tokens_key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
         special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
@@ -245,7 +233,7 @@ class TextDataModule(LightningDataModule, ABC):
     def _cached(self, kind: str, key: dict[str, object], build: Callable[[Path], None]) -> dict[str, Dataset]:
         import datasets
 
-        code = [__file__, str(data_tokens.__file__)]
+        code = [__file__, *(str(module.__file__) for module in (described, statistics, data_tokens))]
         self.directory = cached_directory(self.cache_dir, kind, key, code, build)
         return {split: datasets.load_from_disk(self.directory / split).with_format("torch") for split in SPLITS}
 
@@ -265,10 +253,7 @@ class TextDataModule(LightningDataModule, ABC):
 
     def evaluated(self, split: str) -> Dataset:
         """`eval_texts` texts from all over a split, or all where there are no more."""
-        texts = self.splits[split]
-        if len(texts) <= self.eval_texts:
-            return texts
-        return texts.select(torch.linspace(0, len(texts) - 1, self.eval_texts).long().tolist())
+        return from_all_over(self.splits[split], self.eval_texts)
 
     def _in_order(self, split: str) -> DataLoader:
         dataset = self.evaluated(split)
@@ -303,31 +288,11 @@ class TextDataModule(LightningDataModule, ABC):
         return batch
 
 
-class LatentMoments:
-    """Mean and covariance over real tokens, and the distribution of lengths, gathered in one pass in float64."""
-
-    def __init__(self, dim: int, length: int):
-        self.count = 0
-        self.sum, self.outer = np.zeros(dim), np.zeros((dim, dim))
-        self.length_counts = np.zeros(length + 1, dtype=np.int64)
-
-    def add(self, texts: Sequence[np.ndarray]) -> None:
-        """Add texts of shape `(length, dim)`, without padding."""
-        tokens = np.concatenate(list(texts)).astype(np.float64)
-        self.count += len(tokens)
-        self.sum += tokens.sum(0)
-        self.outer += tokens.T @ tokens
-        self.length_counts += np.bincount([len(text) for text in texts], minlength=len(self.length_counts))
-
-    def statistics(self) -> dict[str, Tensor]:
-        """`mean` `(dim,)`, `covariance` `(dim, dim)`, `length_counts` `(length + 1,)`."""
-        mean = self.sum / self.count
-        covariance = self.outer / self.count - np.outer(mean, mean)
-        return {
-            "mean": torch.from_numpy(mean),
-            "covariance": torch.from_numpy(covariance),
-            "length_counts": torch.from_numpy(self.length_counts),
-        }
+def from_all_over(texts: Dataset, many: int) -> Dataset:
+    """So many texts from all over a split, or all where there are no more."""
+    if len(texts) <= many:
+        return texts
+    return texts.select(torch.linspace(0, len(texts) - 1, many).long().tolist())
 
 
 def pad(texts: list[Tensor], pad_token_id: int) -> tuple[Tensor, Tensor]:
@@ -353,15 +318,6 @@ def unwrapped() -> Iterator[None]:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
-
-
-def token_statistics(texts: Dataset, vocab_size: int, length: int) -> dict[str, Tensor]:
-    """How often each token and each length occurs: `token_counts` `(vocab_size,)`, `length_counts` `(length + 1,)`."""
-    token_counts, length_counts = np.zeros(vocab_size, dtype=np.int64), np.zeros(length + 1, dtype=np.int64)
-    for batch in texts.iter(1024):
-        token_counts += np.bincount(np.concatenate(list(batch["tokens"])), minlength=vocab_size)
-        length_counts += np.bincount([len(text) for text in batch["tokens"]], minlength=length + 1)
-    return {"token_counts": torch.from_numpy(token_counts), "length_counts": torch.from_numpy(length_counts)}
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -11,32 +11,30 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from diffusion_text.data.base import SPLITS, Described, TextDataModule
+from diffusion_text.data.base import SPLITS, TextDataModule
+from diffusion_text.data.described import Described
 from diffusion_text.data.reading import hub_rows, read_lines
 from diffusion_text.errors import UserError
 
 log = logging.getLogger(__name__)
-STEMS = {"train": "train", "validation": "valid", "test": "test"}  # of files
+FILES = {"train": "train", "validation": "valid", "test": "test"}
 OTHERWISE = {"eattype": "type", "pricerange": "price", "familyfriendly": "family_friendly"}  # on the hub
-
 
 NOT = r"\b(?:not|no|non|never|isn|n't|doesn|aren|without|un)\b"
 FRIENDLY = r"(?:famil|kid|child)"
 NUMBERS = {"1": "one", "3": "three", "5": "five"}
-SAID = {  # other ways in which people say a value
+SAID = {  # the ways in which people say a value, where these are not the value itself
     ("area", "city centre"): r"(?:city|town) cent(?:re|er)|cent(?:re|er) of (?:the )?(?:city|town)",
     ("area", "riverside"): r"river ?side|(?:by|near|beside|along|next to|on|at) the (?:\w+ )?river",
     ("family_friendly", "no"): rf"{NOT}\W+(?:\w+\W+){{0,5}}{FRIENDLY}|adult",
     ("family_friendly", "yes"): rf"^(?!.*(?:{NOT}\W+(?:\w+\W+){{0,5}}{FRIENDLY}|adult)).*{FRIENDLY}",
+    ("food", "Indian"): r"\bindian\b(?! cuisine)",  # Raja Indian Cuisine is a place
     ("price", "less than £ 20"): r"(?:less|lower|under|below|cheaper|up to)\W+(?:than\W+)?£ ?20",
     ("price", "£ 20 - 25"): r"20 ?(?:-|to|and|–) ?(?:£ ?)?25",
     ("price", "more than £ 30"): r"(?:more|over|above|higher|exceed\w*|upwards of)\W+(?:than\W+)?£ ?30",
 } | {
-    (
-        "customer_rating",
-        f"{digit} out of 5",
-    ): rf"\b(?:{digit}|{word})(?: out)? of (?:5|five)|\b(?:{digit}|{word})[ -]*star|\b{digit} ?/ ?5"
-    for digit, word in NUMBERS.items()
+    ("customer_rating", f"{n} out of 5"): rf"\b(?:{n}|{word})(?:(?: out)? of (?:5|five)|[ -]*star| ?/ ?5)"
+    for n, word in NUMBERS.items()
 }
 
 
@@ -59,8 +57,8 @@ class E2E(TextDataModule):
             return {split: [*published(split)] for split in SPLITS}
         if not self.dir.is_dir():
             raise UserError(f"data.dir={self.dir} is not a folder; E2E is a file for each split")
-        files = {split: sorted(self.dir.glob(f"*{stem}*.txt")) for split, stem in STEMS.items()}
-        pairs = {split: [*chain.from_iterable(map(read_pairs, found))] for split, found in files.items()}
+        files = {split: self.dir / f"{name}.txt" for split, name in FILES.items()}
+        pairs = {split: [*read_pairs(file)] if file.is_file() else [] for split, file in files.items()}
         if not any(pairs.values()):
             raise UserError(f"data.dir={self.dir} has no train.txt, valid.txt or test.txt")
         if pairs["train"]:
@@ -72,7 +70,8 @@ class E2E(TextDataModule):
         return self.pairs[split]
 
     def says(self, text, name, value):
-        return super().says(text, name, value) or bool(re.search(SAID.get((name, value), r"\Z\A "), text, re.DOTALL))
+        way = SAID.get((name, value))
+        return super().says(text, name, value) if way is None else bool(re.search(way, text, re.DOTALL))
 
 
 def published(split: str) -> Iterator[Described]:

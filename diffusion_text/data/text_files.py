@@ -7,7 +7,8 @@ from itertools import chain
 from pathlib import Path
 
 from diffusion_text.data import tables
-from diffusion_text.data.base import Described, TextDataModule
+from diffusion_text.data.base import TextDataModule
+from diffusion_text.data.described import Described
 from diffusion_text.data.reading import paragraphs, read_lines, split_by_position, text_lines
 from diffusion_text.errors import UserError
 from diffusion_text.values import one_of, or_null, words

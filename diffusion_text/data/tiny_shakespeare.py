@@ -2,7 +2,8 @@
 
 import re
 
-from diffusion_text.data.base import Described, TextDataModule
+from diffusion_text.data.base import TextDataModule
+from diffusion_text.data.described import Described
 from diffusion_text.data.reading import hub_lines, read_lines, split_by_position
 from diffusion_text.errors import UserError
 from diffusion_text.values import one_of, or_null

@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from diffusion_text.data.base import LatentMoments
 from diffusion_text.data.python_docs import PythonDocs
+from diffusion_text.data.statistics import LatentMoments
 from diffusion_text.values import LONGEST, whole
 
 

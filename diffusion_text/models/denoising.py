@@ -103,7 +103,7 @@ class Denoising(Writer):
         @torch.no_grad()
         def predict_x0(x: Latents, t: Times, previous: Latents | None) -> Latents:
             own = previous if self.self_conditioning else None
-            guidance = sampler.guidance_at(float(t[0]))
+            guidance = 1.0 if context is None else sampler.guidance_at(float(t[0]))
             x_0 = self.predict_x0(x, t, mask, own, sampler.score_temperature, context, guidance)
             if sampler.snap and float(t[0]) <= sampler.snap:
                 x_0 = self.text_space.snap(x_0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from diffusion_text.data.base import pad
+from diffusion_text.data.base import from_all_over, pad
 from diffusion_text.errors import UserError
 from diffusion_text.metrics.frontier import TextScores
 from diffusion_text.metrics.ngrams import Text
@@ -86,9 +86,8 @@ class Judge:
 
     def real(self, split: str, count: int) -> Tokens:
         """`count` real texts, or as many as there are, from all over a split."""
-        texts = self.splits[split]
-        chosen = torch.linspace(0, len(texts) - 1, min(count, len(texts))).long().tolist()
-        return pad(list(texts.with_format("torch").select(chosen)["tokens"]), self.pad_token_id)[0]
+        texts = from_all_over(self.splits[split].with_format("torch"), count)
+        return pad(list(texts["tokens"]), self.pad_token_id)[0]
 
     def nonsense(self, like: Tokens, seed: int) -> dict[str, Tokens]:
         """Texts that nobody wants, as many as `like` and about as long: what they score, no figure should be praised

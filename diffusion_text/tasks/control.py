@@ -12,7 +12,7 @@ import torch
 from rich.table import Table
 
 from diffusion_text.conditions.base import Condition
-from diffusion_text.data.base import pad
+from diffusion_text.data.base import TextDataModule, pad
 from diffusion_text.diffusion.samplers import GaussianSampler
 from diffusion_text.errors import UserError
 from diffusion_text.models.quality import Quality
@@ -110,7 +110,7 @@ class Control:
             for name, value in target.items()
         ]
         said = [session.corpus.says(*pair) for pair in pairs]
-        verbatim = [value.lower() in text for text, _, value in pairs]
+        verbatim = [TextDataModule.says(session.corpus, *pair) for pair in pairs]
         many = max(1, len(pairs))
         return Row(sum(said) / many, sum(verbatim) / many, session.judge(tokens), evaluations)
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_text.data import base
-from diffusion_text.data.base import LatentMoments, TextDataModule, pad
+from diffusion_text.data.base import TextDataModule, pad
 from diffusion_text.data.reading import LINE_LIMIT, PARAGRAPH_LIMIT, paragraphs, read_lines, split_by_position
+from diffusion_text.data.statistics import LatentMoments
 from diffusion_text.data.text_files import TextFiles
 from diffusion_text.data.tokens import TextReader, pack
 from diffusion_text.errors import UserError

@@ -89,6 +89,10 @@ def test_the_hubs_copy_is_the_published_one(monkeypatch, tmp_path):
     [
         ("Aromi serves Italian food .", "food", "Italian", True),
         ("Aromi serves food .", "food", "Italian", False),
+        ("near Raja Indian Cuisine .", "food", "Indian", False),
+        ("Indian food near Raja Indian Cuisine .", "food", "Indian", True),
+        ("highly rated", "customer_rating", "high", False),
+        ("north of the river", "family_friendly", "no", False),
         ("It is kid friendly .", "family_friendly", "yes", True),
         ("It is not really kid friendly .", "family_friendly", "yes", False),
         ("It is not really kid friendly .", "family_friendly", "no", True),

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import BartForConditionalGeneration
 
-from diffusion_text.data.base import LatentMoments, pad
+from diffusion_text.data.base import pad
+from diffusion_text.data.statistics import LatentMoments
 from diffusion_text.errors import UserError
 from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.text_spaces.bart_autoencoder import pretrained_shape

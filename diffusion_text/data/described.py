@@ -1,0 +1,29 @@
+"""Texts of which something is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+Values = dict[str, list[str]]  # by attribute
+
+
+class Described(NamedTuple):
+    """What is known of a text, by attribute, and the text."""
+
+    known: dict[str, str]
+    text: str
+
+
+def values_of(texts: Iterable[Described]) -> Values:
+    """The values that each attribute has in these texts."""
+    found: dict[str, set[str]] = {}
+    for known, _ in texts:
+        for name, value in known.items():
+            found.setdefault(name, set()).add(value)
+    return {name: sorted(values) for name, values in sorted(found.items())}
+
+
+def numbered(known: dict[str, str], attributes: Values) -> list[int]:
+    """The number of each attribute's value, from 1 on; 0 where it is none of these."""
+    return [values.index(known[name]) + 1 if known.get(name) in values else 0 for name, values in attributes.items()]

@@ -1,0 +1,49 @@
+"""What is counted and measured on a training split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class LatentMoments:
+    """Mean and covariance over real tokens, and the distribution of lengths, gathered in one pass in float64."""
+
+    def __init__(self, dim: int, length: int):
+        self.count = 0
+        self.sum, self.outer = np.zeros(dim), np.zeros((dim, dim))
+        self.length_counts = np.zeros(length + 1, dtype=np.int64)
+
+    def add(self, texts: Sequence[np.ndarray]) -> None:
+        """Add texts of shape `(length, dim)`, without padding."""
+        tokens = np.concatenate(list(texts)).astype(np.float64)
+        self.count += len(tokens)
+        self.sum += tokens.sum(0)
+        self.outer += tokens.T @ tokens
+        self.length_counts += np.bincount([len(text) for text in texts], minlength=len(self.length_counts))
+
+    def statistics(self) -> dict[str, Tensor]:
+        """`mean` `(dim,)`, `covariance` `(dim, dim)`, `length_counts` `(length + 1,)`."""
+        mean = self.sum / self.count
+        covariance = self.outer / self.count - np.outer(mean, mean)
+        return {
+            "mean": torch.from_numpy(mean),
+            "covariance": torch.from_numpy(covariance),
+            "length_counts": torch.from_numpy(self.length_counts),
+        }
+
+
+def token_statistics(texts: Dataset, vocab_size: int, length: int) -> dict[str, Tensor]:
+    """How often each token and each length occurs: `token_counts` `(vocab_size,)`, `length_counts` `(length + 1,)`."""
+    token_counts, length_counts = np.zeros(vocab_size, dtype=np.int64), np.zeros(length + 1, dtype=np.int64)
+    for batch in texts.iter(1024):
+        token_counts += np.bincount(np.concatenate(list(batch["tokens"])), minlength=vocab_size)
+        length_counts += np.bincount([len(text) for text in batch["tokens"]], minlength=length + 1)
+    return {"token_counts": torch.from_numpy(token_counts), "length_counts": torch.from_numpy(length_counts)}

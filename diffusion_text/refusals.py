@@ -1,0 +1,136 @@
+"""What makes no sense is refused in one line, before anything is written or trained."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from lightning import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from diffusion_text.building import named_class, refusing
+from diffusion_text.callbacks.monitoring import check_monitor
+from diffusion_text.checkpoints import PARTS
+from diffusion_text.data.base import TextDataModule
+from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.errors import UserError
+from diffusion_text.models.base import Trained
+from diffusion_text.models.diffusion_lm import DiffusionLM
+from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe, TrainedSpace
+from diffusion_text.models.text_autoencoder import TextAutoencoder
+from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.token_models import TokenModel
+from diffusion_text.models.writing import Writer
+from diffusion_text.recorded import flat_values
+from diffusion_text.runs import Run
+
+RENEWED = (
+    "name",
+    "num_samples",
+    "sampler",
+    "optimizer",
+    "lr_schedule",
+    "data.batch_size",
+    "data.dir",
+    "data.num_workers",
+    "data.eval_texts",
+)  # what a resumed run may have otherwise, besides the machinery
+
+
+def check_renewed(config: dict[str, Any], began: dict[str, Any], run: Run) -> None:
+    """Refuse settings that are not those that a run `began` with, unless they are such as can change on the way."""
+    before = flat_values(OmegaConf.create(began))
+    for name, value in flat_values(OmegaConf.create(config)).items():
+        if began and before.get(name) != value and not name.startswith(RENEWED):
+            raise UserError(
+                f"{run.directory} was trained with {name}={before.get(name)}, which {name}={value} cannot go on from: "
+                "leave it as it was, or choose another hydra.run.dir"
+            )
+
+
+def check_texts(facts: dict[str, Any], began: dict[str, Any], run: Run) -> None:
+    """Refuse other texts, or another number of them in a step, than those that a run `began` with."""
+    if began and began.get("corpus") != facts["corpus"]:
+        raise UserError(f"{run.directory} was trained on another corpus: give it that, or choose another hydra.run.dir")
+    before, now = began.get("texts_per_step"), facts["texts_per_step"]
+    if began and before != now:
+        raise UserError(
+            f"{run.directory} was trained with {before} texts a step and would go on with {now}: keep "
+            "processes × data.batch_size × trainer.accumulate_grad_batches as it was"
+        )
+
+
+def is_autoencoder(cfg: DictConfig) -> bool:
+    """Whether a text space is to be trained, rather than a denoiser in it."""
+    return named_class(cfg, "route") is TextAutoencoder
+
+
+def check_sampler(model: type[Trained], sampler: type[Sampler]) -> None:
+    """Refuse a sampler that is of another kind of model."""
+    if issubclass(model, Writer) and not issubclass(sampler, model.takes):
+        raise UserError(f"{model.__name__} is not sampled by {sampler.__name__}: leave out sampler=")
+
+
+def check_route(cfg: DictConfig) -> None:
+    """Refuse a text space that the route cannot use, a tokenizer that nothing asks for, and parts of diffusion that a
+    model of tokens does not have.
+    """
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)  # unresolved: these are strings
+    asked = {str(override).partition("=")[0] for override in cast(list, overrides)}
+    for name in (name for name in PARTS if name in asked and cfg.get(name) is None):
+        raise UserError(f"{name}= is of diffusion over x_0, which this model is not: leave it out")
+    space = named_class(cfg, "text_space")
+    if is_autoencoder(cfg) and not issubclass(space, TrainedSpace):
+        raise UserError("model=text_autoencoder trains text_space=bart_mini or text_space=bart_vae: choose one of them")
+    learned = issubclass(space, LearnedSpace)
+    if learned != issubclass(named_class(cfg, "route"), (DiffusionLM, TokenModel)):
+        raise UserError("text_space=embedding and route=diffusion_lm go together: model=diffusion_lm chooses both")
+    if cfg.get("condition") is not None:
+        check_condition(cfg)
+    if learned and cfg.get("tokenizer") is None:
+        raise UserError("text_space=embedding needs tokens: choose tokenizer=bpe, characters or pretrained")
+    if cfg.get("tokenizer") is not None and not learned:
+        raise UserError("a BART brings its own tokenizer: leave out tokenizer=, or use model=diffusion_lm")
+
+
+def check_attributes(cfg: DictConfig, data: TextDataModule) -> None:
+    """Refuse a corpus that brings nothing that a model could be told."""
+    chosen = DictConfig(HydraConfig.get().runtime.choices)
+    if cfg.get("condition") is not None and not data.attributes:
+        raise UserError(
+            f"condition={chosen.condition} needs texts of which something is known, and data={chosen.data} has none: "
+            "use data=e2e, or data.label= of text_files or tiny_shakespeare"
+        )
+
+
+def check_condition(cfg: DictConfig) -> None:
+    """Refuse a condition that the model cannot be told."""
+    told = DictConfig(HydraConfig.get().runtime.choices)
+    if not issubclass(named_class(cfg, "route"), TextDiffusion) or not named_class(cfg, "model").takes_context:
+        raise UserError(f"model={told.model} cannot be told a condition: use model=diffusion_lm or latent_transformer")
+
+
+def check_monitors(cfg: DictConfig, callbacks: dict[str, Callback]) -> None:
+    """Refuse to follow a figure that nothing logs."""
+    logging_ones = (named_class(cfg, "route"), *callbacks.values())
+    logged = [name for part in logging_ones for name in getattr(part, "LOGGED", ())]
+    for name, callback in callbacks.items():
+        monitor = getattr(callback, "monitor", None)
+        if monitor is not None:
+            check_monitor(monitor, f"callbacks.{name}.monitor", logged)
+
+
+def check_length(data: TextDataModule, recipe: SpaceRecipe) -> None:
+    """Refuse texts that are longer than the text space takes."""
+    if data.length > recipe.max_length:
+        raise UserError(
+            f"data.length={data.length} is more than the {recipe.max_length} positions of "
+            f"text_space={HydraConfig.get().runtime.choices['text_space']}: lower data.length"
+        )
+
+
+def check_parts(cfg: DictConfig, parts: dict[str, Any]) -> None:
+    """Refuse parts and settings that a model cannot have, before there is a text space to build it in."""
+    route = named_class(cfg, "route")
+    with refusing(""):
+        route.check(**parts, **{name: value for name, value in cfg.route.items() if not name.startswith("_")})
