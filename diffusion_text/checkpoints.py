@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -92,12 +92,11 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     recipe: SpaceRecipe = make("text_space")
     if recipe.kept and not run.text_space.is_dir():
         raise UserError(f"{run.text_space} is missing: copy the whole run directory, not only its checkpoint")
-    values = config.get("attributes")
-    check_sizes(make, recipe, weights, estimates, values)
+    check_sizes(make, recipe, weights, estimates, config)
     if recipe.kept:
         check_directory(run.text_space)
     space = recipe.load(run.text_space)
-    condition = conditioned(make, values)
+    condition = conditioned(make, config, space.dim)
     denoiser = make("model", dim=space.dim, estimates=estimates, **told_to(condition))
     parts = given({name: make(name) for name in PARTS} | {"condition": condition})
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts)
@@ -109,9 +108,9 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     return model.eval()
 
 
-def conditioned(make: Make, values: Mapping[str, Sequence[str]] | None) -> Condition | None:
-    """The condition that a model is told of attributes with these values, if it is one that is told anything."""
-    return None if values is None else make("condition", values=values)
+def conditioned(make: Make, config: Config, dim: int) -> Condition | None:
+    """The condition that a model over x_0 of `dim` channels is told, if it is one that is told anything."""
+    return make("condition", values=config.get("attributes"), dim=dim) if config.get("condition") else None
 
 
 def told_to(condition: Condition | None) -> dict[str, int]:
@@ -120,18 +119,14 @@ def told_to(condition: Condition | None) -> dict[str, int]:
 
 
 def check_sizes(
-    make: Make,
-    recipe: SpaceRecipe,
-    weights: dict[str, torch.Tensor],
-    estimates: int,
-    values: Mapping[str, Sequence[str]] | None,
+    make: Make, recipe: SpaceRecipe, weights: dict[str, torch.Tensor], estimates: int, config: Config
 ) -> None:
     """Refuse a configuration of other sizes than the weights, before memory is taken for them."""
     spaces = [tensor.shape for name, tensor in weights.items() if name.startswith("text_space.")]
     if not any(recipe.dim in shape for shape in spaces):
         raise UserError(f"text_space: the weights are of no space of {recipe.dim} channels")
     with torch.device("meta"), at_most(len(weights)):
-        condition = conditioned(make, values)
+        condition = conditioned(make, config, recipe.dim)
         denoiser = make("model", dim=recipe.dim, estimates=estimates, **told_to(condition))
     parts = {"model": ("denoiser", denoiser)} | ({} if condition is None else {"condition": ("condition", condition)})
     for node, (prefix, part) in parts.items():

@@ -146,7 +146,7 @@ def compose_diffusion(
     """
     parts = {name: make(name) for name in PARTS}
     check_parts(cfg, parts)
-    condition = conditioned(make, data.attributes) if cfg.get("condition") else None
+    condition = conditioned(make, {"condition": cfg.get("condition"), "attributes": data.attributes}, recipe.dim)
     denoiser = make("model", dim=recipe.dim, estimates=estimates_read(cfg.route), **told_to(condition))
     space = recipe.load(kept) if kept else recipe.build(data)
     data.prepare(space.tokenizer, cast(Encoder, space) if space.encodes_ahead else None)
@@ -155,9 +155,7 @@ def compose_diffusion(
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **given(parts), **optimisation)
     model.set_statistics(**data.statistics)
     if condition is not None:
-        texts = from_all_over(data.splits["train"], condition.remembers)
-        lengths = torch.tensor([space.latent_length(len(tokens)) for tokens in texts["tokens"]])
-        condition.remember(torch.stack(list(texts["told"])), lengths)
+        condition.remember(from_all_over(data.splits["train"], condition.remembers)[:], space)
     return model
 
 

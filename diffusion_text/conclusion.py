@@ -141,7 +141,7 @@ def look_closely(session: Session, quality: int, frontier: int, garbled: int, tr
     has_noise = isinstance(session.model, TextDiffusion)
     if garbled and has_noise:
         garble, some = Garble(), replace(session, num_samples=garbled)
-        restored = garble.measure(some)
+        restored = garble.measure(some, garble.garblings[0])
         garble.write(some, restored)
         figures["garbled"] = restored.scores
     if trace_steps and has_noise:

@@ -96,7 +96,7 @@ def check_route(cfg: DictConfig) -> None:
 def check_attributes(cfg: DictConfig, data: TextDataModule) -> None:
     """Refuse a corpus that brings nothing that a model could be told."""
     chosen = DictConfig(HydraConfig.get().runtime.choices)
-    if cfg.get("condition") is not None and not data.attributes:
+    if cfg.get("condition") is not None and named_class(cfg, "condition").reads_attributes and not data.attributes:
         raise UserError(
             f"condition={chosen.condition} needs texts of which something is known, and data={chosen.data} has none: "
             "use data=e2e, or data.label= of text_files or tiny_shakespeare"

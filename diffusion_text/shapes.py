@@ -17,19 +17,23 @@ Mask = Bool[Tensor, "batch length"]
 Times = Float[Tensor, "batch"]
 PerText = Float[Tensor, "batch"]
 Counts = Int[Tensor, "batch"]
-Told = Int[Tensor, "batch attributes"]  # what each text is asked to be
+Told = Int[Tensor, "batch told"]  # what each text is told to be: numbers of values, or tokens of another text
 
 
 class Context(NamedTuple):
-    """What a denoiser reads beside a text: vectors, of which those tell something `where` it is True."""
+    """What a denoiser reads beside a text: vectors, of which those tell something `where` it is True; they stand `at`
+    positions of the text, or before it.
+    """
 
     vectors: Float[Tensor, "batch told channels"]
     where: Bool[Tensor, "batch told"]
+    at: Float[Tensor, "told"]
 
     def of(self, texts: Tensor) -> "Context":
         """That of some of the texts."""
-        return Context(self.vectors[texts], self.where[texts])
+        return Context(self.vectors[texts], self.where[texts], self.at)
 
     def beside_nothing(self) -> "Context":
         """That of the texts twice over, the second time telling nothing."""
-        return Context(self.vectors.repeat(2, 1, 1), torch.cat([self.where, torch.zeros_like(self.where)]))
+        twice = torch.cat([self.where, torch.zeros_like(self.where)])
+        return Context(self.vectors.repeat(2, 1, 1), twice, self.at)

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch.testing import assert_close
 
-from diffusion_text.checkpoints import CONTRACTS, as_data, assemble, components
+from diffusion_text.checkpoints import CONTRACTS, as_data, assemble, components, estimates_read
 from diffusion_text.composition import compose_training
 from diffusion_text.diffusion.samplers import DDIMSampler
 from diffusion_text.errors import UserError
@@ -125,6 +125,70 @@ def test_other_sizes_than_those_of_the_weights_are_named(sampled, lm_checkpoint,
     write_tensors(lm_checkpoint, content)
     with pytest.raises(UserError, match=says):
         sampled(lm_checkpoint)
+
+
+@pytest.fixture
+def told_checkpoint(composed, small_lm, local, saved, tmp_path):
+    """A function from changes of its configuration to the checkpoint of a model that is told labels."""
+    place = next(setting for setting in local if setting.startswith("data.dir="))
+    run = [f"{place}-e2e", "data=e2e", "condition=attributes", f"run_dir={tmp_path}"]
+    checkpoint = saved(compose_training(composed(*small_lm, *run)))
+
+    def changed(**changes):
+        content = torch.load(checkpoint, weights_only=True)
+        for part, change in changes.items():
+            kept = content["hyper_parameters"][part]
+            content["hyper_parameters"][part] = kept | change if isinstance(change, dict) else change
+        write_tensors(checkpoint, content)
+        return checkpoint
+
+    return changed
+
+
+def test_a_model_that_is_told_something_comes_back_with_it(sampled, told_checkpoint):
+    checkpoint = told_checkpoint()
+    stored = torch.load(checkpoint, weights_only=True)
+    model = sampled(checkpoint)[1].model
+    assert model.condition.values == stored["hyper_parameters"]["attributes"]
+    assert_close(model.condition.embedding.weight, stored["state_dict"]["condition.embedding.weight"])
+    assert_close(model.denoiser.prefix.enter.weight, stored["state_dict"]["denoiser.prefix.enter.weight"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"attributes": {"food": ["Thai"]}}, r"^condition: the weights do not fit: embedding\.weight would have shape"),
+        ({"attributes": None}, r"^condition: cannot be built from .*Attributes"),
+        (
+            {"condition": {"width": 24}},
+            r"^model: the weights do not fit: prefix\.enter\.weight would have shape \(16, 24",
+        ),
+        ({"condition": None}, r"does not fit the model"),
+    ],
+    ids=["values", "no values", "width", "none"],
+)
+def test_another_condition_than_that_of_the_weights_is_named(sampled, told_checkpoint, changes, says):
+    with pytest.raises(UserError, match=says):
+        sampled(told_checkpoint(**changes))
+
+
+@pytest.mark.parametrize(
+    ("route", "many"),
+    [
+        ({}, 0),
+        ({"self_conditioning": 0.5}, 1),
+        ({"self_conditioning": 0, "reads_reference": True}, 1),
+        ({"self_conditioning": 1e-9, "reads_reference": True}, 2),
+        ({"self_conditioning": 2}, "route.self_conditioning=2 is not a share"),
+        ({"reads_reference": 2}, "route.reads_reference=2 is neither true nor false"),
+    ],
+)
+def test_a_denoiser_reads_the_estimates_that_its_route_gives_it(route, many):
+    if isinstance(many, int):
+        assert estimates_read(route) == many
+        return
+    with pytest.raises(ValueError, match=f"^{many}"):
+        estimates_read(route)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint\n", b"PK\3\4 neither"], ids=["empty", "text", "zip"])

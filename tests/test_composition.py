@@ -27,10 +27,14 @@ OF_LEARNED_EMBEDDINGS = {
     "loss/cross_entropy", "model/diffusion_lm", "prediction/logits", "route/diffusion_lm", "schedule/learned",
     "text_space/embedding",
     *(option for option in OPTIONS if option.startswith("tokenizer/")),
-    *(f"experiment/{f.stem}" for f in CONF.glob("experiment/*.yaml") if "diffusion_lm" in f.read_text("utf-8")),
+    *(
+        f"experiment/{file.stem}"
+        for file in CONF.glob("experiment/*.yaml")
+        if re.search("diffusion_lm|embedding_flow", file.read_text("utf-8"))
+    ),
 }  # fmt: skip
 
-OF_ATTRIBUTES = {"condition/attributes", "condition/label", "data/e2e", "experiment/e2e_control"}
+OF_ATTRIBUTES = {"condition/attributes", "condition/garbled", "condition/label", "data/e2e", "experiment/e2e_control"}
 BASELINES = {name: name for name in ("autoregressive", "masked_diffusion")}
 BASELINES |= {"left_to_right": "autoregressive", "unmasking": "masked_diffusion"}  # by a sampler of theirs
 

@@ -6,7 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from diffusion_text.errors import UserError
-from diffusion_text.recorded import changes, is_recorded, literal, read_record
+from diffusion_text.recorded import changes, is_recorded, literal, read_record, write_record
 from diffusion_text.runs import Run
 
 
@@ -110,3 +110,29 @@ def test_a_record_is_of_what_was_asked_for_and_of_nothing_else(composed, run):
     assert is_recorded(composed("schedule=sqrt", "report.quality=3"), kept)
     assert not is_recorded(composed("schedule=sqrt", "report.quality=4"), kept)
     assert not is_recorded(composed("schedule=sqrt", "report.quality=3"), Run(kept.directory / "another"))
+
+
+def test_what_was_asked_for_is_kept_as_it_was_and_as_it_came_out(composed, tmp_path):
+    run = Run(tmp_path)
+    cfg = composed("schedule=sqrt", "report.quality=3", f"run_dir={tmp_path}")
+    write_record(cfg, run)
+    assert OmegaConf.load(run.config) == OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    assert json.loads(run.changes.read_text(encoding="utf-8")) == changes(cfg)
+    assert OmegaConf.load(run.overrides) == ["schedule=sqrt", "report.quality=3", f"run_dir={tmp_path}"]
+    assert OmegaConf.load(run.choices).hydra.runtime.choices.schedule == "sqrt"
+
+
+def test_who_goes_on_asks_for_what_was_asked_for_and_something_more(composed, tmp_path):
+    run = Run(tmp_path)
+    write_record(composed("schedule=sqrt"), run)
+    resumed = composed("schedule=sqrt", f"resume={tmp_path}", "report.quality=3")
+    write_record(resumed, run)
+    assert OmegaConf.load(run.overrides) == ["schedule=sqrt", "report.quality=3"]
+    run.overrides.unlink()
+    write_record(resumed, run)
+    assert OmegaConf.load(run.overrides) == ["report.quality=3"]
+
+
+def test_a_run_of_nothing_but_defaults_asked_for_nothing(composed, tmp_path):
+    write_record(composed(), Run(tmp_path))
+    assert Run(tmp_path).overrides.read_text(encoding="utf-8") == "[]\n"

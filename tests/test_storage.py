@@ -123,6 +123,8 @@ def test_half_a_line_is_neither_read_nor_added_to(tmp_path):
     assert storage.read_json_lines(rows) == [{"step": 1}]
     storage.append_json(rows, {"step": 2})
     assert storage.read_json_lines(rows) == [{"step": 1}, {"step": 2}]
+    storage.write_json_lines(rows, iter([{"ü": 1}, [2]]))
+    assert rows.read_text(encoding="utf-8") == '{"ü": 1}\n[2]\n'
 
 
 # ---- sealed files

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from diffusion_text.commands import nearest
-from diffusion_text.conditions.base import Condition
+from diffusion_text.conditions.base import ANY, Condition
 from diffusion_text.errors import UserError
 from diffusion_text.shapes import Context
 from diffusion_text.values import WIDEST, share, whole, words
-
-ANY = "any"  # what stands for the name of the one attribute that there is
 
 
 class Attributes(Condition):
@@ -24,23 +23,35 @@ class Attributes(Condition):
     and a share `partial` of the others a random part of what is known: a user asks for one value as well as for all.
     """
 
+    reads_attributes = True
     remembers = 4_096
 
     def __init__(
-        self, values: Mapping[str, Sequence[str]], width: int = 128, dropout: float = 0.1, partial: float = 0.5
+        self,
+        values: Mapping[str, Sequence[str]],
+        dim: int,
+        width: int = 128,
+        dropout: float = 0.1,
+        partial: float = 0.5,
     ):
-        super().__init__()
+        super().__init__(values, dim)
         self.values = {name: [words(value, name) for value in known] for name, known in values.items()}
         self.width = whole(width, "condition.width", 1, WIDEST)
         self.dropout, self.partial = share(dropout, "condition.dropout"), share(partial, "condition.partial")
         sizes = [len(known) for known in self.values.values()]
         self.embedding = nn.Embedding(sum(sizes), self.width)
+        self.long: Tensor
+        self.told: Tensor
         self.register_buffer("first", torch.tensor([0, *accumulate(sizes[:-1])]), persistent=False)
         self.register_buffer("told", torch.zeros(self.remembers, len(sizes), dtype=torch.long))
-        self.register_buffer("lengths", torch.zeros(self.remembers, dtype=torch.long))
+        self.register_buffer("long", torch.zeros(self.remembers, dtype=torch.long))
 
-    def forward(self, told):
-        return Context(self.embedding((told - 1 + self.first).clamp(min=0)), told > 0)
+    def forward(self, told, space):
+        before = torch.arange(-told.shape[1], 0, device=told.device, dtype=torch.float32)
+        return Context(self.embedding((told - 1 + self.first).clamp(min=0)), told > 0, before)
+
+    def known(self, batch, space, chances):
+        return batch["told"]
 
     @property
     def draws(self):
@@ -51,7 +62,7 @@ class Attributes(Condition):
         shown = (in_part >= self.partial) | (chances[:, 3:] < kept)
         return told * (shown & (dropped >= self.dropout))
 
-    def asked(self, wanted):
+    def asked(self, wanted, read):
         wanted = {self.only(value) if name == ANY else name: value for name, value in wanted.items()}
         for name in wanted:
             if name not in self.values:
@@ -84,11 +95,19 @@ class Attributes(Condition):
     def targets(self):
         return ({name: value} for name, values in self.values.items() for value in values)
 
-    def remember(self, told, lengths):
+    def remember(self, texts, space):
+        told = torch.stack(list(texts["told"]))
+        lengths = torch.tensor([space.latent_length(len(tokens)) for tokens in texts["tokens"]])
         chosen = torch.arange(self.remembers) % len(told)
         self.told.copy_(told[chosen])
-        self.lengths.copy_(lengths[chosen])
+        self.long.copy_(lengths[chosen])
 
-    def lengths_of(self, told):
+    def lengths(self, told, space, generators):
+        like = [self.lengths_of(asked) for asked in told]
+        places = [torch.randint(len(each), (), generator=own) for each, own in zip(like, generators, strict=True)]
+        return torch.stack([each[place] for each, place in zip(like, places, strict=True)])
+
+    def lengths_of(self, told: Int[Tensor, attributes]) -> Int[Tensor, texts]:
+        """Lengths of the training texts that are most of what is asked for."""
         fits = ((self.told == told.to(self.told)) & (told.to(self.told) > 0)).sum(1)
-        return self.lengths[fits == fits.max()].cpu()
+        return self.long[fits == fits.max()].cpu()

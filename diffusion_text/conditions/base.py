@@ -3,55 +3,68 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffusion_text.shapes import Context, Counts, Told
+from diffusion_text.errors import UserError
+from diffusion_text.shapes import Context, Counts, PerText, Told
+from diffusion_text.text_spaces.base import TextSpace
+
+ANY = "any"  # what stands for a name where there is but one
 
 
 class Condition(nn.Module, ABC):
-    """From what a batch is `told` of each text to vectors of `width` channels, which the denoiser reads before it."""
+    """From what is `told` of each text to vectors of `width` channels, which the denoiser reads beside it.
+
+    It is made for texts whose attributes have these `values`, and a text space of `dim` channels. One that
+    `reads_attributes` needs texts of which something is known.
+    """
 
     width: int
-    remembers: int
+    reads_attributes: ClassVar[bool] = False
+    remembers: ClassVar[int]  # texts of the training split
+
+    def __init__(self, values: Mapping[str, Sequence[str]], dim: int):
+        super().__init__()
 
     @abstractmethod
-    def forward(self, told: Told) -> Context: ...
+    def forward(self, told: Told, space: TextSpace) -> Context: ...
+
+    @abstractmethod
+    def known(self, batch: dict[str, Tensor], space: TextSpace, chances: Float[Tensor, "batch drawn"]) -> Told:
+        """All that there is to tell of a batch's texts; `chances`, `draws` of them a text, are uniform in [0, 1)."""
 
     @abstractmethod
     def hidden(self, told: Told, chances: Float[Tensor, "batch drawn"]) -> Told:
-        """What is told of each text in training, which must also do without; `chances`, `draws` of them a text, are
-        uniform in [0, 1).
-        """
+        """What is told of each text in training, which must also do without."""
 
     @property
     @abstractmethod
     def draws(self) -> int:
-        """How many chances `hidden` takes for a text."""
+        """How many chances a text takes."""
 
     @abstractmethod
-    def asked(self, wanted: Mapping[str, Any]) -> Int[Tensor, attributes]:
-        """What a user wants of a text, as batches bring it; raises UserError where there is no such thing."""
+    def asked(self, wanted: Mapping[str, Any], read: Callable[[str, str], Int[Tensor, length]]) -> Int[Tensor, told]:
+        """What a user wants of a text, as it is told; raises UserError where there is no such thing. `read` makes
+        tokens of a text that is the value of a setting.
+        """
 
     @abstractmethod
+    def remember(self, texts: Mapping[str, Sequence[Tensor]], space: TextSpace) -> None:
+        """Take over texts of the training split, `remembers` of them at most."""
+
+    @abstractmethod
+    def lengths(self, told: Told, space: TextSpace, generators: Sequence[torch.Generator]) -> Counts:
+        """How many positions of x_0 texts have that are told this, each drawn with its own generator."""
+
     def targets(self) -> Iterator[Mapping[str, str]]:
         """All that can be asked for by itself, as `asked` takes it."""
+        raise UserError("task=control is of a run that is told attributes: experiment=e2e_control")
 
-    @abstractmethod
-    def remember(self, told: Told, lengths: Counts) -> None:
-        """Take over texts of the training split, `remembers` of them at most, from which `lengths_of` goes."""
-
-    @abstractmethod
-    def lengths_of(self, told: Int[Tensor, attributes]) -> Counts:
-        """Lengths of the training texts that are most of what is asked for."""
-
-
-def draw_lengths(condition: Condition, told: Told, generators: list[torch.Generator]) -> Counts:
-    """Lengths that texts of what is asked for have in training, each drawn with its own generator."""
-    like = [condition.lengths_of(asked) for asked in told]
-    places = [torch.randint(len(each), (), generator=own) for each, own in zip(like, generators, strict=True)]
-    return torch.stack([each[place] for each, place in zip(like, places, strict=True)])
+    def losses(self, context: Context, lengths: Counts) -> dict[str, PerText]:
+        """What is minimised of the condition itself, by texts of these lengths."""
+        return {}

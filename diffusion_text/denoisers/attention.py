@@ -18,6 +18,7 @@ from diffusion_text.values import LONGEST, one_of, whole
 
 Hidden = Float[Tensor, "batch length width"]
 Seen = Bool[Tensor, "batch seen"]  # the positions of h, after those of a cache
+Places = Float[Tensor, "length"]
 Rotation = Float[Tensor, "length half"]
 Longer = Float[Tensor, "batch longer width"]  # h, and what is told before it
 PerHead = Float[Tensor, "batch heads length channels"]
@@ -112,32 +113,28 @@ class Positions(nn.Module):
         self.head_width, max_length = width // heads, whole(max_length, "model.max_length", 1, LONGEST)
         self.learned = nn.Parameter(torch.randn(max_length, width) * 0.02) if kind == "learned" else None
 
-    def forward(self, h: Hidden, first: int = 0) -> tuple[Hidden, Rotation | None]:
-        """For positions from `first` on."""
-        index = torch.arange(first, first + h.shape[1], device=h.device, dtype=torch.float32)
+    def forward(self, h: Hidden, at: Places) -> tuple[Hidden, Rotation | None]:
+        """For vectors at these positions, which a table has from 0 on."""
         if self.learned is not None:
-            h = h + self.learned[first : first + h.shape[1]]
+            h = h + F.embedding(at.long().clamp(min=0), self.learned) * (at >= 0)[:, None]
         elif self.kind == "sinusoidal":
-            h = h + sinusoidal(index, h.shape[-1]).to(h)
-        return h, rotary_angles(index, self.head_width) if self.kind == "rotary" else None
+            h = h + sinusoidal(at, h.shape[-1]).to(h)
+        return h, rotary_angles(at, self.head_width) if self.kind == "rotary" else None
 
 
 class Prefix(nn.Module):
-    """Puts what is told of a text in front of it, at the rotary positions before its own."""
+    """Puts what is told of a text in front of it; where it stands is told by its positions."""
 
     def __init__(self, told: int, width: int):
         super().__init__()
         self.enter = nn.Linear(told, width)
 
     def forward(
-        self, h: Hidden, mask: Seen, rotation: Rotation | None, context: Context
-    ) -> tuple[Longer, Bool[Tensor, "batch longer"], Float[Tensor, "longer half"] | None]:
-        """The text, its mask and its rotation, with the context before each."""
-        many = context.vectors.shape[1]
-        if rotation is not None:
-            before = torch.arange(-many, 0, device=h.device, dtype=torch.float32)
-            rotation = torch.cat([rotary_angles(before, 2 * rotation.shape[1]), rotation])
-        return torch.cat([self.enter(context.vectors), h], 1), torch.cat([context.where, mask], 1), rotation
+        self, h: Hidden, mask: Seen, at: Places, context: Context
+    ) -> tuple[Longer, Bool[Tensor, "batch longer"], Float[Tensor, "longer"]]:
+        """The text, its mask and its positions, with those of the context before each."""
+        longer = torch.cat([self.enter(context.vectors), h], 1)
+        return longer, torch.cat([context.where, mask], 1), torch.cat([context.at, at])
 
 
 def rotary_angles(positions: Float[Tensor, "length"], head_width: int) -> Rotation:

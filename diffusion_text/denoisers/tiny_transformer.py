@@ -11,6 +11,7 @@ At dim = 256 it has 3 layers, 4 heads and 3.9 M parameters. What it cannot learn
 
 import math
 
+import torch
 from torch import nn
 
 from diffusion_text.denoisers.attention import Attention, Hidden, Positions, Prefix, Rotation
@@ -57,10 +58,11 @@ class TinyTransformer(Denoiser):
         self.head = nn.Linear(dim, dim) if head else nn.Identity()
 
     def forward(self, x_t, t, mask, estimates=None, context: Context | None = None):
-        h, seen = self.enter(self.with_estimates(x_t, estimates)), mask
-        h, rotation = self.positions(h + self.time(t.to(h)[:, None, None]))
+        h, seen = self.enter(self.with_estimates(x_t, estimates)) + self.time(t.to(x_t)[:, None, None]), mask
+        at = torch.arange(mask.shape[1], device=h.device, dtype=torch.float32)
         if self.prefix is not None and context is not None:
-            h, seen, rotation = self.prefix(h, mask, rotation, context)
+            h, seen, at = self.prefix(h, mask, at, context)
+        h, rotation = self.positions(h, at)
         for layer in self.layers:
             h = layer(h, seen, rotation)
         return self.head(h[:, -mask.shape[1] :]) * mask.unsqueeze(-1)

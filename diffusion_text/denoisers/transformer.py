@@ -74,9 +74,11 @@ class Transformer(Denoiser):
     def forward(self, x_t, t, mask, estimates=None, context: Context | None = None, caches: list[Cache] | None = None):
         """`caches`, one a block, hold the positions before these of a causal model."""
         first, length = len(caches[0]) if caches else 0, x_t.shape[1]
-        h, rotation = self.positions(self.enter(self.with_estimates(x_t, estimates)), first)
+        h = self.enter(self.with_estimates(x_t, estimates))
+        at = torch.arange(first, first + length, device=h.device, dtype=torch.float32)
         if self.prefix is not None and context is not None:
-            h, mask, rotation = self.prefix(h, mask, rotation, context)
+            h, mask, at = self.prefix(h, mask, at, context)
+        h, rotation = self.positions(h, at)
         time = F.silu(self.time(t))
         layers: Sequence[Cache | None] = caches or [None] * len(self.blocks)
         for block, cache in zip(self.blocks, layers, strict=True):

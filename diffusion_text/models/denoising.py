@@ -116,7 +116,7 @@ class Denoising(Writer):
 
     def write(self, sampler, mask, generators, given, temperature, done, told=None):
         mask = mask.to(self.device)
-        context = None if told is None else self.condition(told.to(self.device))
+        context = None if told is None else self.condition(told.to(self.device), self.text_space)
         x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generators)
         peak = 0.0
         for state in self.reverse(sampler, x_t, mask, generators, given=given, context=context):

@@ -152,14 +152,19 @@ class TextDiffusion(Denoising):
     def losses(self, batch: Batch, noisy: Noisy, output: Tensor) -> dict[str, PerText]:
         """What is minimised, as `loss`, and its parts."""
 
-    def context(self, batch: Batch, draws: StepDraws | None = None) -> Context | None:
-        """What the denoiser is told of a batch's texts: all that is known, or in training what `draws` leave of it."""
+    def context(self, batch: Batch, random: torch.Generator | StepDraws) -> Context | None:
+        """What the denoiser is told of a batch's texts: all that is known, or in training what is left of it; what is
+        random in it comes from `random`.
+        """
         if self.condition is None:
             return None
-        told = batch["told"]
-        if draws is not None:
-            told = self.condition.hidden(told, draws.uniform(self.condition.draws, told.device))
-        return self.condition(told)
+        many, mask = self.condition.draws, batch["mask"]
+        if isinstance(random, StepDraws):
+            drawn = random.uniform(many, mask.device)
+            told = self.condition.hidden(self.condition.known(batch, self.text_space, drawn), drawn)
+        else:
+            told = self.condition.known(batch, self.text_space, torch.rand(len(mask), many, generator=random))
+        return self.condition(told, self.text_space)
 
     # ---- prediction: training and sampling both go through here
 
@@ -208,7 +213,11 @@ class TextDiffusion(Denoising):
         noisy = self.noised(x_0, draws.noise(x_0), t, mask)
         context = self.context(batch, draws)
         output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy, draws, context), context)
-        return noisy, output, self.losses(batch, noisy, output)
+        losses = self.losses(batch, noisy, output)
+        if self.condition is not None and context is not None:
+            own = self.condition.losses(context, mask.sum(1))
+            losses |= own | {"loss": losses["loss"] + sum(own.values())}
+        return noisy, output, losses
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         noisy, output, losses = self.trained_on(batch, self.step_draws(len(batch["mask"]), batch_idx))
@@ -240,7 +249,7 @@ class TextDiffusion(Denoising):
         """The same times and noise at every evaluation: each text in all ten time bins."""
         generator = torch.Generator().manual_seed(self.seed + batch_idx)
         x_0, mask = self.encode_batch(batch, generator)
-        context = self.context(batch)
+        context = self.context(batch, torch.Generator().manual_seed(self.seed + batch_idx))
         for time_bin in range(10):
             t = ((time_bin + torch.rand(len(x_0), generator=generator)) / 10).to(x_0.device)
             noisy = self.noised(x_0, draw_like(x_0, generator), t, mask)
@@ -251,13 +260,12 @@ class TextDiffusion(Denoising):
                 losses = self.losses(batch, noisy, outputs)
                 named = {f"{prefix}/{name}": value.mean() for name, value in losses.items()}
                 self.log_dict(named, batch_size=len(x_0), sync_dist=True)
-        self.inform(stage, batch, generator)
+        self.inform(stage, batch, generator, context)
 
     @torch.no_grad()
-    def inform(self, stage: str, batch: Batch, generator: torch.Generator) -> None:
+    def inform(self, stage: str, batch: Batch, generator: torch.Generator, context: Context | None = None) -> None:
         """Count what the network knows beyond the reference predictor, at noise levels that no schedule chose."""
         x_0, mask = self.clean(batch)
-        context = self.context(batch)
 
         def estimates(x_t: Latents, t: Times) -> tuple[Latents, Latents]:
             ours = self.predict_x0(x_t, t, mask, self.first_estimate(x_t, t, mask, context), context=context)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from diffusion_text.conditions.base import Condition, draw_lengths
+from diffusion_text.conditions.base import Condition
 from diffusion_text.diffusion.samplers import Sampler, generators_of
 from diffusion_text.errors import UserError
 from diffusion_text.models.base import Trained
@@ -99,7 +99,7 @@ class Writer(Trained):
             lengths = torch.cat([torch.multinomial(shares, 1, generator=generator) for generator in generators])
         else:
             assert self.condition is not None
-            lengths = draw_lengths(self.condition, told, generators)
+            lengths = self.condition.lengths(told.to(self.device), self.text_space, generators)
         return torch.arange(int(shares.nonzero().max())) < lengths[:, None]
 
     @torch.no_grad()

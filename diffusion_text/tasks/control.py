@@ -59,7 +59,7 @@ class Control:
         if condition is None:
             raise UserError("task=control is of a run that was trained with a condition: experiment=e2e_control")
         asked = [target for target in self.wanted(condition) for _ in range(self.each)]
-        told = torch.stack([condition.asked(target) for target in asked])
+        told = torch.stack([condition.asked(target, session.told_text) for target in asked])
         drawn = {"nothing asked": (self.draw(session, None, 1.0, len(told)), session.sampler.nfe)}
         for guidance in self.guidance:
             cost = session.sampler.nfe * (1 if guidance == 1 else 2)

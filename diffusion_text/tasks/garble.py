@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from rich.table import Table
 
-from diffusion_text.data.tokens import token_ids
+from diffusion_text.conditions.garbled import Garbled, told_as
+from diffusion_text.data.garbling import WAYS, Garbling
 from diffusion_text.diffusion.gaussian import corrupt, per_text
 from diffusion_text.diffusion.samplers import draw_like, generators_of
 from diffusion_text.figures import SAMPLES, Figure
+from diffusion_text.shapes import Mask, Tokens
 from diffusion_text.tasks.comparison import chrf, word_error_rate
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.terminal import console
-from diffusion_text.values import number, one_of, share, whole
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from diffusion_text.values import listed, number, one_of, share, whole
 
 
-class Garbled(NamedTuple):
+class Repair(NamedTuple):
     """Texts as they were, what became of them by name, and how close that is to them."""
 
+    garbling: Garbling
     originals: list[str]
     texts: dict[str, list[str]]
     scores: dict[str, dict[str, float]]
 
 
 class Garble:
-    """Spoil each text by `how` at `rate`, encode it, add noise up to time `t`, denoise, decode.
+    """Spoil each text by `how` at `rate`, and restore it; of several ways and rates, by each at each.
 
     `how`: shuffle words within `window` words, or drop, repeat or replace tokens (by another of these texts).
-    Beside the restored texts stands the do-nothing baseline: the garbled latent, decoded as it is.
+    A model that was trained with condition=garbled is told the spoilt text and writes the restored one from noise. Any
+    other has the spoilt text's x_0, noisy up to time `t`, to denoise.
+    Beside the restored texts stands the do-nothing baseline: the garbled x_0, decoded as it is.
     """
 
     FIGURES: ClassVar = {
@@ -42,100 +46,97 @@ class Garble:
         "chrf": Figure("exact", "chrF, 0 to 1", SAMPLES, "higher"),
     }
 
-    def __init__(self, how: str = "shuffle", rate: float = 0.3, window: int = 3, t: float = 0.1):
-        self.how = one_of(how, "task.how", ("shuffle", "drop", "repeat", "replace"))
-        self.rate, self.window = share(rate, "task.rate"), whole(window, "task.window", 2)
+    def __init__(
+        self,
+        how: str | Sequence[str] = "shuffle",
+        rate: float | Sequence[float] = 0.3,
+        window: int = 3,
+        t: float = 0.1,
+    ):
+        ways = listed([how] if isinstance(how, str) else how, "task.how", one_of, fewest=1, options=WAYS)
+        rates = listed(rate if isinstance(rate, Sequence) else [rate], "task.rate", share, fewest=1)
+        window = whole(window, "task.window", 2)
+        self.garblings = [Garbling(how, rate, window) for how, rate in product(ways, rates)]
         self.t = number(t, "task.t", above=0, most=1)
 
     def __call__(self, session: Session) -> None:
-        garbled = self.measure(session)
-        self.show(garbled)
-        print(self.write(session, garbled))
+        repairs = [self.measure(session, garbling) for garbling in self.garblings]
+        self.show(repairs)
+        for repair in repairs:
+            print(self.write(session, repair))
 
-    def measure(self, session: Session) -> Garbled:
+    def measure(self, session: Session, garbling: Garbling) -> Repair:
         """Garble and restore the session's texts."""
-        space = session.model.text_space
+        space, chance = session.model.text_space, random.Random(session.seed)
         whole = self.that_fit(session)
-        spoilt = self.spoil(whole, space.tokenizer, random.Random(session.seed))
+        pool = [token for text in whole for token in text]
+        spoilt = [garbling(text, space.tokenizer, pool, chance) for text in whole]
         originals, garbled = space.to_text(whole), space.to_text(spoilt)
-        tokens, mask = session.wrap(spoilt)
-        x_0, mask = space.encode(tokens, mask), space.latent_mask(mask)
+        tokens, token_mask = session.wrap(spoilt)
+        x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
         untouched = space.to_text(space.decode(x_0, mask))
-        restored = space.to_text(space.decode(self.denoise(session, x_0, mask), mask))
+        restore = self.rewrite if isinstance(session.model.condition, Garbled) else self.denoise
+        restored = space.to_text(restore(session, tokens, token_mask))
         texts = {"garbled": garbled, "do nothing": untouched, "restored": restored}
         scores = {
             name: {"word_error_rate": word_error_rate(them, originals), "chrf": chrf(them, originals)}
             for name, them in texts.items()
         }
-        return Garbled(originals, texts, scores)
+        return Repair(garbling, originals, texts, scores)
 
     def that_fit(self, session: Session) -> list[list[int]]:
-        """The session's texts as token ids, short enough to be repeated at this rate within the model's length."""
+        """The session's texts as token ids, short enough to be repeated at any rate within the model's length."""
         tokens, mask = session.texts()
-        room = int(tokens.shape[1] / (1 + self.rate))
+        room = int(tokens.shape[1] / (1 + max(garbling.rate for garbling in self.garblings)))
         special = set(session.model.text_space.tokenizer.all_special_ids)
         texts = [text[real].tolist() for text, real in zip(tokens, mask, strict=True)]
         return [[token for token in text if token not in special][:room] for text in texts]
 
-    def spoil(
-        self, texts: list[list[int]], tokenizer: PreTrainedTokenizerBase, chance: random.Random
-    ) -> list[list[int]]:
-        """The texts, garbled."""
-        if self.how == "shuffle":
-            shuffled = [" ".join(self.shuffle(text.split(), chance)) for text in tokenizer.batch_decode(texts)]
-            return token_ids(tokenizer, shuffled, "the shuffled texts")
-        vocabulary = [token for text in texts for token in text]
-        instead = {
-            "drop": lambda token: [],
-            "repeat": lambda token: [token, token],
-            "replace": lambda token: [chance.choice(vocabulary)],
-        }[self.how]
-        return [
-            [new for token in text for new in (instead(token) if chance.random() < self.rate else [token])]
-            for text in texts
-        ]
-
-    def shuffle(self, words: list[str], chance: random.Random) -> list[str]:
-        """A share of the words, each moved back by less than the window."""
-        keys = [i + (chance.uniform(0, self.window) if chance.random() < self.rate else 0) for i in range(len(words))]
-        return [word for _, word in sorted(zip(keys, words, strict=True), key=lambda pair: pair[0])]
+    @torch.no_grad()
+    def rewrite(self, session: Session, tokens: Tokens, mask: Mask) -> Tokens:
+        """From noise, told the garbled text."""
+        texts = [text[real].tolist() for text, real in zip(tokens, mask, strict=True)]
+        return session.drawn(session.sampler, len(texts), told_as(texts, session.corpus.length)).tokens
 
     @torch.no_grad()
-    def denoise(self, session: Session, x_0: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def denoise(self, session: Session, tokens: Tokens, token_mask: Mask) -> Tokens:
         """Forward to time t, and back."""
-        generators = generators_of(session.seed, range(len(x_0)))
+        space, generators = session.model.text_space, generators_of(session.seed, range(len(tokens)))
+        x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
         alpha, sigma = (
             per_text(level).to(x_0) for level in session.diffusion.schedule.alpha_sigma(torch.tensor(self.t))
         )
         x_t = corrupt(x_0, draw_like(x_0, generators), alpha, sigma)
         for state in session.reverse(x_t, mask, generators, self.t):
             x_t = state.x_s
-        return x_t
+        return space.decode(x_t, mask)
 
-    def show(self, garbled: Garbled) -> None:
+    def show(self, repairs: list[Repair]) -> None:
         """Print texts side by side, and the scores."""
-        table = Table(
-            title=f"{self.how}, rate {self.rate:g}, denoised from t = {self.t:g}", show_lines=True, title_justify="left"
-        )
+        examples = Table(show_lines=True, title="Garbled texts", title_justify="left")
         for column in ("original", "garbled", "restored"):
-            table.add_column(column)
-        texts = (garbled.originals, garbled.texts["garbled"], garbled.texts["restored"])
-        for row in list(zip(*texts, strict=True))[:3]:
-            table.add_row(*(" ".join(text.split()) for text in row))
-        console().print(table)
-        summary = Table(title=f"Against the original, over {len(garbled.originals)} texts", title_justify="left")
-        for column in ("", "word error rate", "chrF"):
-            summary.add_column(column)
-        for name, score in garbled.scores.items():
-            summary.add_row(name, f"{score['word_error_rate']:.3f}", f"{score['chrf']:.3f}")
+            examples.add_column(column)
+        for repair in repairs:
+            texts = (repair.originals, repair.texts["garbled"], repair.texts["restored"])
+            for row in list(zip(*texts, strict=True))[: max(1, 3 // len(repairs))]:
+                examples.add_row(*(" ".join(text.split()) for text in row))
+        console().print(examples)
+        many = len(repairs[0].originals)
+        summary = Table(title=f"chrF, word errors in brackets: {many} texts against the original", title_justify="left")
+        summary.add_column("")
+        for name in repairs[0].scores:
+            summary.add_column(name, justify="right")
+        for (how, rate, _), scores in ((repair.garbling, repair.scores) for repair in repairs):
+            figures = (f"{score['chrf']:.3f} ({score['word_error_rate']:.2f})" for score in scores.values())
+            summary.add_row(f"{how} {rate:g}", *figures)
         console().print(summary)
 
-    def write(self, session: Session, garbled: Garbled) -> Path:
+    def write(self, session: Session, repair: Repair) -> Path:
         """Settings and scores, then a line a text, as .jsonl."""
-        settings = {"how": self.how, "rate": self.rate, "window": self.window, "t": self.t, "seed": session.seed}
-        rows = [{"scores": garbled.scores, **settings, "nfe": session.sampler.nfe}]
+        settings = {**repair.garbling._asdict(), "t": self.t, "seed": session.seed}
+        rows = [{"scores": repair.scores, **settings, "nfe": session.sampler.nfe}]
         rows += [
-            {"original": original, **{name: texts[i] for name, texts in garbled.texts.items()}}
-            for i, original in enumerate(garbled.originals)
+            {"original": original, **{name: texts[i] for name, texts in repair.texts.items()}}
+            for i, original in enumerate(repair.originals)
         ]
         return session.write_lines("garble", rows)

@@ -105,7 +105,16 @@ class Session:
         if not self.condition:
             return None
         assert self.model.condition is not None
-        return self.model.condition.asked(self.condition).expand(self.num_samples, -1)
+        return self.model.condition.asked(self.condition, self.told_text).expand(self.num_samples, -1)
+
+    def told_text(self, text: str, setting: str) -> torch.Tensor:
+        """Tokens of a text that the model is told, as the corpus has them; refuses one that is too long."""
+        tokenizer = self.model.text_space.tokenizer
+        [ids] = token_ids(tokenizer, [text], f"{setting}=")
+        room = self.corpus.length - len(self.corpus.wrap([], tokenizer))
+        if not 0 < len(ids) <= room:
+            raise UserError(f"{setting}= has {len(ids)} tokens: this run takes from 1 to {room}")
+        return torch.tensor(self.corpus.wrap(ids, tokenizer))
 
     def reverse(self, x_t: Latents, mask: Mask, generator: Generator, start: float = 1.0) -> Iterator[ReverseStep]:
         """The model's reverse run, counted where someone watches."""

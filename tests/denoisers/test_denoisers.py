@@ -63,13 +63,24 @@ def test_what_is_told_enters_and_what_is_not_does_not(name, positions):
     net = network(TRANSFORMERS[name], heads=2, positions=positions, told=5)
     x_t, t, mask = texts(7, 4)
     vectors, where = torch.randn(2, 3, 5), torch.tensor([[True, True, False], [False, False, False]])
-    untold, told = net(x_t, t, mask), net(x_t, t, mask, context=Context(vectors, where))
+    at = torch.arange(-1.0, 2)
+    untold, told = net(x_t, t, mask), net(x_t, t, mask, context=Context(vectors, where, at))
     assert told.shape == x_t.shape
     assert (told[~mask] == 0).all()
     assert_close(told[1], untold[1])
     assert (told[0] - untold[0]).abs().max() > 1e-4
     vectors[0, 2] += 1
-    assert_close(net(x_t, t, mask, context=Context(vectors, where)), told)
+    assert_close(net(x_t, t, mask, context=Context(vectors, where, at)), told)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal"])
+def test_where_it_is_told_matters(name, positions):
+    net = network(TRANSFORMERS[name], heads=2, positions=positions, told=5)
+    x_t, t, mask = texts(7, 4)
+    vectors, where = torch.randn(2, 3, 5), torch.ones(2, 3, dtype=torch.bool)
+    here, there = (net(x_t, t, mask, context=Context(vectors, where, torch.arange(3.0) + by)) for by in (0, 2))
+    assert (here - there).abs().max() > 1e-5
 
 
 @pytest.mark.parametrize("name", MASKED)

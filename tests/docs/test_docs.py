@@ -193,6 +193,8 @@ def smaller(program, *arguments, reported):
         return ["num_samples=2", "sampler.num_steps=2", *own]
     if "resume=" in text:
         return ["trainer.max_steps=4"]
+    if "experiment=restore" in text:
+        return [*TINY, *TINY_TRANSFORMER, *UNREPORTED, "data=text_files", "data.dir=README.md"]
     if "e2e_control" in text:
         return [*TINY, *TINY_TRANSFORMER, *UNREPORTED, "data.dir=e2e", "tokenizer.vocab_size=320", "data.length=48"]
     data = [] if "data=" in text and "python_docs" not in text else ["data=text_files"]

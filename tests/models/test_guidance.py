@@ -22,7 +22,7 @@ TOLD = torch.tensor([[1, 0], [2, 1], [0, 0]])
 @pytest.fixture(params=["latent", "embedding"])
 def model(request, make_model, tokenizer):
     """A model of each route that is told two attributes, whose network is not untrained."""
-    condition = Attributes(VALUES, width=6, dropout=0, partial=0)
+    condition = Attributes(VALUES, 16, width=6, dropout=0, partial=0)
     network = Transformer(16, width=16, depth=1, heads=2, gates=1.0, told=6)
     torch.nn.init.normal_(network.leave.weight, std=0.2)
     if request.param == "latent":
@@ -33,7 +33,8 @@ def model(request, make_model, tokenizer):
         parts |= {"weighting": UniformWeighting(), "time_sampling": UniformTimes()}
         model = DiffusionLM(denoiser=network, text_space=space, max_length=12, condition=condition, **parts)
         model.set_statistics(torch.ones(len(tokenizer), dtype=torch.long), torch.ones(13, dtype=torch.long))
-    condition.remember(TOLD, torch.tensor([5, 7, 9]))
+    texts = {"told": list(TOLD), "tokens": [torch.zeros(length) for length in (5, 7, 9)]}
+    condition.remember(texts, model.text_space)
     return model.eval()
 
 
@@ -52,18 +53,18 @@ def state(model, told_batch):
 
 @torch.no_grad()
 def test_only_what_a_text_is_told_changes_what_is_said_of_it(model, state):
-    untold, told = model.output(*state), model.output(*state, context=model.condition(TOLD))
+    untold, told = model.output(*state), model.output(*state, context=model.condition(TOLD, model.text_space))
     assert_close(told[2], untold[2])
     for text in (0, 1):
         assert (told[text] - untold[text]).abs().max() > 1e-3
-    other = model.output(*state, context=model.condition(torch.tensor([[2, 0], [2, 1], [0, 0]])))
+    other = model.output(*state, context=model.condition(torch.tensor([[2, 0], [2, 1], [0, 0]]), model.text_space))
     assert_close(other[1:], told[1:])
     assert (other[0] - told[0]).abs().max() > 1e-3
 
 
 @torch.no_grad()
 def test_guidance_goes_from_untold_to_told_and_beyond(model, state):
-    context = model.condition(TOLD)
+    context = model.condition(TOLD, model.text_space)
     estimates = {g: model.predict_x0(*state, context=context, guidance=g) for g in (0.0, 0.999999, 1.0, 3.0)}
     assert_close(estimates[1.0], model.predict_x0(*state, context=context))
     assert_close(estimates[0.999999], estimates[1.0], atol=1e-4, rtol=1e-4)
@@ -82,7 +83,7 @@ def test_guidance_is_one_evaluation_of_both(model, state, monkeypatch):
     seen = []
     output = model.output
     monkeypatch.setattr(model, "output", lambda x_t, *rest: seen.append(len(x_t)) or output(x_t, *rest))
-    model.predict_x0(*state, context=model.condition(TOLD), guidance=2.0)
+    model.predict_x0(*state, context=model.condition(TOLD, model.text_space), guidance=2.0)
     assert seen == [6]
 
 

@@ -69,3 +69,11 @@ def test_a_share_of_the_texts_is_chosen_evenly(share):
 def test_every_text_has_its_turn():
     places = torch.cat([StepDraws(0, step, 1, 4).chosen(0.25, CPU) for step in range(400)])
     assert (places.bincount() / 400 - 0.25).abs().max() < 0.1
+
+
+def test_chances_are_numbers_of_their_own_for_each_text_and_step():
+    chances = StepDraws(1, 2, 9, 20).uniform(3, CPU)
+    assert chances.shape == (20, 3)
+    assert len(chances.unique()) == 60
+    assert 0 <= chances.min() < 0.1 < 0.9 < chances.max() < 1
+    assert not torch.equal(chances, StepDraws(1, 3, 9, 20).uniform(3, CPU))

@@ -2,58 +2,27 @@ import json
 import random
 
 import pytest
+import torch
 
+from diffusion_text.composition import compose_training
+from diffusion_text.errors import UserError
 from diffusion_text.tasks.comparison import chrf, exact_match, word_error_rate
 from diffusion_text.tasks.garble import Garble
-
-TEXTS = [list(range(10, 2010)), list(range(3000, 3500))]
-
-
-def spoilt(**settings):
-    """Token ids after garbling; a tokenizer is needed for words only."""
-    return Garble(**settings).spoil(TEXTS, None, random.Random(0))
-
-
-def test_shuffling_keeps_the_words_and_moves_them_within_the_window():
-    words = [f"word{i}" for i in range(2000)]
-    moved = Garble(how="shuffle", rate=0.5, window=4).shuffle(words, random.Random(0))
-    assert sorted(moved) == sorted(words)
-    distances = [abs(moved.index(word) - i) for i, word in enumerate(words)]
-    assert 0 < max(distances) <= 4
-    assert 0.3 < sum(map(bool, distances)) / len(words) < 0.95
-
-
-def test_shuffled_texts_are_tokens_again(tokenizer):
-    texts = tokenizer(["river stone glass", "north winter bread silver"], add_special_tokens=False).input_ids
-    shuffled = Garble(how="shuffle", rate=1.0, window=4).spoil(texts, tokenizer, random.Random(1))
-    words = [sorted(text.split()) for text in tokenizer.batch_decode(shuffled)]
-    assert words == [["glass", "river", "stone"], ["bread", "north", "silver", "winter"]]
-    assert shuffled != texts
-
-
-@pytest.mark.parametrize(("how", "share"), [("drop", 0.75), ("repeat", 1.25), ("replace", 1.0)])
-def test_the_rate_is_the_share_of_tokens(how, share):
-    for text, garbled in zip(TEXTS, spoilt(how=how, rate=0.25), strict=True):
-        assert len(garbled) / len(text) == pytest.approx(share, abs=0.06)
-        if how == "replace":
-            changed = sum(before != after for before, after in zip(text, garbled, strict=True))
-            assert changed / len(text) == pytest.approx(0.25, abs=0.05)
-            assert {*garbled} <= {token for text in TEXTS for token in text}
-
-
-@pytest.mark.parametrize("how", ["drop", "repeat", "replace"])
-def test_at_rate_zero_nothing_is_spoilt(how):
-    assert spoilt(how=how, rate=0.0) == TEXTS
 
 
 def test_the_longest_garbled_text_still_fits(session):
     run = session("num_samples=5")
     garble = Garble(how="repeat", rate=1.0)
     longest = len(run.model.length_counts) - 1
-    assert max(map(len, garble.spoil(garble.that_fit(run), None, random.Random(0)))) <= longest - 2
+    [garbling] = garble.garblings
+    texts = [garbling(text, None, [], random.Random(0)) for text in garble.that_fit(run)]
+    assert max(map(len, texts)) <= longest - 2
 
 
-@pytest.mark.parametrize("settings", [{"how": "eat"}, {"rate": 1.5}, {"t": 0.0}, {"window": 1}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"how": "eat"}, {"how": ["drop", "eat"]}, {"how": []}, {"rate": 1.5}, {"rate": [2]}, {"t": 0.0}, {"window": 1}],
+)
 def test_nonsense_is_refused(settings):
     with pytest.raises(ValueError, match=r"task\."):
         Garble(**settings)
@@ -68,6 +37,66 @@ def test_scores_are_kept_with_the_texts(session):
     for name, score in first["scores"].items():
         assert score["chrf"] == pytest.approx(chrf([text[name] for text in texts], originals))
     assert first["scores"]["garbled"]["word_error_rate"] > 0.2
+
+
+def test_every_way_at_every_rate_has_a_row_and_a_file(session, capsys):
+    run = session("num_samples=2", "sampler.num_steps=2")
+    Garble(how=["drop", "repeat"], rate=[0.1, 0.5])(run)
+    written = [json.loads(file.read_text().splitlines()[0]) for file in run.run.samples.glob("garble*.jsonl")]
+    assert {(row["how"], row["rate"]) for row in written} == {(h, r) for h in ("drop", "repeat") for r in (0.1, 0.5)}
+    shown = capsys.readouterr().out
+    assert all(f"{row['how']} {row['rate']}" in shown for row in written)
+
+
+@pytest.fixture(params=["latent", "embedding"])
+def told(request, composed, small_lm, local, settings, saved, sampled, tmp_path):
+    """A function from overrides of sample.py to a session with an untrained model that is told a garbled text."""
+    cache = next(setting for setting in local if setting.startswith("cache_dir"))
+    network = ["model=latent_transformer", "model.width=16", "model.depth=1", "model.heads=2", *settings]
+    (tmp_path / "run").mkdir(exist_ok=True)
+    chosen = network if request.param == "latent" else [*small_lm, f"run_dir={tmp_path}/run"]
+    checkpoint = saved(compose_training(composed(*chosen, "condition=garbled")))
+    return lambda *overrides: sampled(checkpoint, cache, "sampler.num_steps=2", *overrides)
+
+
+def test_a_model_that_is_told_the_garbled_text_writes_the_restored_one(told, monkeypatch):
+    task, session = told("task=garble", "task.how=repeat", "num_samples=3", "task.rate=0.5")
+    asked = []
+    sample = session.model.sample
+    monkeypatch.setattr(session.model, "sample", lambda *given: asked.append(given[-1]) or sample(*given))
+    task(session)
+    [file] = session.run.samples.glob("garble*.jsonl")
+    first, *texts = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert set(first["scores"]) == {"garbled", "do nothing", "restored"}
+    [tokens] = asked
+    read = session.model.text_space.to_text([text[text >= 0].tolist() for text in tokens])
+    assert read == [text["garbled"] for text in texts]
+
+
+def test_a_users_text_is_restored(told):
+    task, session = told("++condition.text='stone river'", "num_samples=2")
+    task(session)
+    [file] = session.run.samples.glob("*.jsonl")
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert [row["condition"] for row in rows] == [{"text": "stone river"}] * 2
+    assert torch.equal(session.told[0], session.told[1])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["++condition.food=x"], r"condition\.food: this run is told a garbled text: condition\.text=…"),
+        (["++condition.text=x", "++condition.any=x"], r"condition= and condition\.text= are the same: give one"),
+        (["++condition.text=''"], r"condition\.text= has 0 tokens: this run takes from 1 to 1[02]"),
+        ([f"++condition.text='{'stone ' * 40}'"], r"condition\.text= has \d+ tokens: this run takes from 1 to 1[02]"),
+        (["task=control"], r"task=control is of a run that is told attributes"),
+    ],
+    ids=["attribute", "twice", "empty", "long", "control"],
+)
+def test_what_cannot_be_told_is_one_line(told, overrides, says):
+    task, session = told(*overrides)
+    with pytest.raises(UserError, match=says):
+        task(session)
 
 
 def test_figures_of_comparison():

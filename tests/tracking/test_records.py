@@ -45,6 +45,21 @@ def test_the_newest_samples_are_read(record):
         os.utime(file, (1000 - age, 1000 - age))
     assert record.newest("trace*.jsonl") == [{"name": "trace-2"}]
     assert record.newest("garble*.jsonl") == []
+    for age, name in enumerate(("control-2", "control")):
+        file = record.run.samples / f"{name}.json"
+        file.write_text(json.dumps({"name": name}), encoding="utf-8")
+        os.utime(file, (1000 - age, 1000 - age))
+    assert record.newest_json("control*.json") == {"name": "control-2"}
+    assert record.newest_json("frontier*.json") == {}
+
+
+def test_what_is_kept_of_a_figure_is_kept_for_all_its_noise_levels(record):
+    kept = {"val/skill": {"kind": "exact", "unit": "share"}}
+    assert record.figure("val/skill") == {}
+    (record.run.metrics).write_text(json.dumps({"figures": kept}), encoding="utf-8")
+    again = Record(record.run)
+    assert again.figure("val/skill") == again.figure("val/skill/12") == kept["val/skill"]
+    assert again.figure("val/skill/x") == {}
 
 
 def test_final_figures_have_the_names_that_are_logged():

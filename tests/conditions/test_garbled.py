@@ -1,0 +1,139 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from diffusion_text.conditions.garbled import NOTHING, Garbled, LengthGuess, told_as
+from diffusion_text.data.tokens import ends
+from diffusion_text.shapes import Context
+from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding
+
+
+@pytest.fixture
+def space(tokenizer):
+    torch.manual_seed(0)
+    return EmbeddingSpace(tokenizer, LearnedEmbedding(len(tokenizer), 16))
+
+
+@pytest.fixture
+def batch(tokenizer):
+    """Two texts with what stands around them."""
+    texts = tokenizer(["river stone glass", "north winter bread silver river stone"], add_special_tokens=False)
+    start, end = ends(tokenizer)
+    ids = [[*start, *text, *end] for text in texts.input_ids]
+    longest = max(map(len, ids))
+    tokens = torch.tensor([[*text, *[tokenizer.pad_token_id] * (longest - len(text))] for text in ids])
+    return {"tokens": tokens, "mask": torch.arange(longest) < torch.tensor([len(text) for text in ids])[:, None]}
+
+
+def remembering(batch, space, **settings):
+    condition = Garbled({}, 16, **settings)
+    texts = [tokens[real] for tokens, real in zip(batch["tokens"], batch["mask"], strict=True)]
+    condition.remember({"tokens": texts}, space)
+    return condition
+
+
+def test_at_rate_zero_the_text_itself_is_told(batch, space):
+    told = remembering(batch, space, ways=["drop"], rate=0).known(batch, space, torch.rand(2, 2))
+    assert torch.equal(told, batch["tokens"].masked_fill(~batch["mask"], NOTHING))
+
+
+def test_what_is_spoilt_follows_from_the_chances(batch, space):
+    condition = remembering(batch, space, rate=1.0)
+    chances = torch.rand(2, 2)
+    told = condition.known(batch, space, chances)
+    assert torch.equal(told, condition.known(batch, space, chances))
+    draws = [condition.known(batch, space, torch.rand(2, 2)).tolist() for _ in range(5)]
+    assert len({str(drawn) for drawn in draws}) == 5
+    special = set(space.tokenizer.all_special_ids)
+    for text in [text[text != NOTHING].tolist() for text in told]:
+        assert text[0] in special
+        assert text[-1] in special
+        assert special.isdisjoint(text[1:-1])
+
+
+def test_what_replaces_tokens_stands_in_the_training_split(batch, space):
+    condition = remembering(batch, space)
+    real = {*batch["tokens"][batch["mask"]].tolist()} - {*space.tokenizer.all_special_ids}
+    assert {*condition.pool.tolist()} == real
+
+
+def test_the_space_reads_what_is_told_position_by_position(batch, space):
+    told = batch["tokens"].masked_fill(~batch["mask"], NOTHING)
+    context = Garbled({}, 16)(told, space)
+    assert torch.equal(context.where, batch["mask"])
+    assert context.at.tolist() == list(range(told.shape[1]))
+    assert_close(context.vectors, space.encode(batch["tokens"], batch["mask"]))
+    nothing = Garbled({}, 16)(torch.full_like(told, NOTHING), space)
+    assert not nothing.where.any()
+    assert nothing.vectors.isfinite().all()
+
+
+def test_a_share_of_the_texts_is_told_nothing():
+    told = torch.ones(10_000, 3, dtype=torch.long)
+    hidden = Garbled({}, 16, dropout=0.3).hidden(
+        told, torch.rand(10_000, 2, generator=torch.Generator().manual_seed(0))
+    )
+    nothing = (hidden == NOTHING).all(1)
+    assert nothing.float().mean() == pytest.approx(0.3, abs=0.02)
+    assert (hidden[~nothing] == 1).all()
+
+
+def test_texts_are_told_as_long_as_the_longest():
+    assert told_as([[3, 4], [5]], 3).tolist() == [[3, 4, NOTHING], [5, NOTHING, NOTHING]]
+
+
+def test_a_text_counts_its_own_tokens_at_first(batch, space):
+    condition = Garbled({}, 16)
+    told = batch["tokens"].masked_fill(~batch["mask"], NOTHING)
+    assert condition.lengths(told, space, []).tolist() == batch["mask"].sum(1).tolist()
+    assert condition.lengths(torch.full_like(told, NOTHING), space, []).tolist() == [1, 1]
+
+
+def test_how_long_the_text_was_is_learned_from_what_is_left_of_it():
+    """Every third vector says that two are missing behind it: no length of its own tells that."""
+    torch.manual_seed(0)
+    guess = LengthGuess(4)
+    optimizer = torch.optim.Adam(guess.parameters(), 3e-3)
+
+    def texts(many):
+        vectors = torch.randn(many, 20, 4)
+        lacking = torch.rand(many, 20) < 0.3
+        vectors[..., 0] = lacking * 2.0 - 1
+        where = torch.arange(20) < torch.randint(5, 21, (many, 1))
+        return Context(vectors, where, torch.arange(20.0)), ((1 + 2 * lacking) * where).sum(1)
+
+    for _ in range(200):
+        context, lengths = texts(32)
+        optimizer.zero_grad()
+        ((guess(context) - lengths) ** 2 / lengths).mean().backward()
+        optimizer.step()
+    context, lengths = texts(500)
+    assert (guess(context) - lengths).abs().mean() < 1
+    assert (context.where.sum(1) - lengths).abs().float().mean() > 5
+
+
+def test_only_a_text_that_is_told_says_how_long_it_was(batch, space):
+    condition = Garbled({}, 16)
+    told = batch["tokens"].masked_fill(~batch["mask"], NOTHING)
+    told[1] = NOTHING
+    context = condition(told, space)
+    lengths = batch["mask"].sum(1) + 6
+    losses = condition.losses(context, lengths)["length"]
+    assert losses.tolist() == [pytest.approx(36 / int(lengths[0]), rel=0.1), 0]
+    losses.sum().backward()
+    assert space.embedding.rows.grad is None, "the text space is not drawn to what counts well"
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"ways": ["eat"]}, r"condition\.ways=eat is none of shuffle, drop, repeat, replace"),
+        ({"ways": []}, r"condition\.ways"),
+        ({"rate": 2}, r"condition\.rate=2"),
+        ({"window": 1}, r"condition\.window=1"),
+        ({"dropout": -1}, r"condition\.dropout=-1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(setting, says):
+    with pytest.raises(ValueError, match=says):
+        Garbled({}, 16, **setting)

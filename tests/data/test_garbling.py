@@ -1,0 +1,60 @@
+import random
+
+import pytest
+
+from diffusion_text.data.garbling import Garbling, parted
+
+TEXTS = [list(range(10, 2010)), list(range(3000, 3500))]
+POOL = list(range(5000, 5100))
+
+
+def spoilt(how, rate):
+    """Token ids after garbling; a tokenizer is needed for words only."""
+    chance = random.Random(0)
+    return [Garbling(how, rate, 3)(text, None, POOL, chance) for text in TEXTS]
+
+
+def test_shuffling_keeps_the_words_and_moves_them_within_the_window():
+    words = [f"word{i}" for i in range(2000)]
+    moved = Garbling("shuffle", 0.5, 4).shuffle(words, random.Random(0))
+    assert sorted(moved) == sorted(words)
+    distances = [abs(moved.index(word) - i) for i, word in enumerate(words)]
+    assert 0 < max(distances) <= 4
+    assert 0.3 < sum(map(bool, distances)) / len(words) < 0.95
+
+
+def test_shuffled_texts_are_tokens_again(tokenizer):
+    texts = tokenizer(["river stone glass", "north winter bread silver"], add_special_tokens=False).input_ids
+    garbling, chance = Garbling("shuffle", 1.0, 4), random.Random(1)
+    shuffled = [garbling(text, tokenizer, POOL, chance) for text in texts]
+    words = [sorted(text.split()) for text in tokenizer.batch_decode(shuffled)]
+    assert words == [["glass", "river", "stone"], ["bread", "north", "silver", "winter"]]
+    assert shuffled != texts
+
+
+@pytest.mark.parametrize(("how", "share"), [("drop", 0.75), ("repeat", 1.25), ("replace", 1.0)])
+def test_the_rate_is_the_share_of_tokens(how, share):
+    for text, garbled in zip(TEXTS, spoilt(how, 0.25), strict=True):
+        assert len(garbled) / len(text) == pytest.approx(share, abs=0.06)
+        if how == "replace":
+            changed = [after for before, after in zip(text, garbled, strict=True) if before != after]
+            assert len(changed) / len(text) == pytest.approx(0.25, abs=0.05)
+            assert {*changed} <= {*POOL}
+
+
+@pytest.mark.parametrize("how", ["drop", "repeat", "replace"])
+def test_at_rate_zero_nothing_is_spoilt(how):
+    assert spoilt(how, 0.0) == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("ids", "parts"),
+    [
+        ([0, 5, 1, 6, 2], ([0], [5, 1, 6], [2])),
+        ([5, 6], ([], [5, 6], [])),
+        ([0, 2], ([0, 2], [], [])),
+        ([], ([], [], [])),
+    ],
+)
+def test_what_stands_around_a_text_is_told_apart(ids, parts):
+    assert parted(ids, {0, 1, 2}) == parts
