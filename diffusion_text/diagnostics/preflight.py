@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from diffusion_text.diagnostics.references import rank_bound
 from diffusion_text.diffusion.gaussian import per_text
 from diffusion_text.diffusion.schedules import NoiseSchedule
-from diffusion_text.shapes import Latents, Mask, Times
+from diffusion_text.shapes import Context, Latents, Mask, Times
 
 Denoise = Callable[[Latents, Times, Mask], Latents]
 TokensOf = Int[Tensor, "batch tokens"]
@@ -103,6 +103,18 @@ def time_sensitivity(denoiser: Denoise, x_t: Latents, mask: Mask) -> Check:
     change = relative_change(late, early)
     advice = "the output does not depend on t: the time embedding does not reach it"
     return judge("sees the time", f"changes by {change:.1%}", change < INSENSITIVE, False, advice)
+
+
+@torch.no_grad()
+def condition_sensitivity(denoiser: Callable[..., Latents], x_t: Latents, mask: Mask, context: Context) -> Check:
+    """Relative change of the output at t = 0.5 between being told the context and being told nothing."""
+    half, told = torch.full((len(x_t),), 0.5, device=x_t.device), context.where.any(1)
+    change = relative_change(*(denoiser(x_t, half, mask, context=given)[told] for given in (context, None)))
+    insensitive, any_told = change < INSENSITIVE, bool(told.any())
+    advice = "the output does not depend on what a text is told: no sample will"
+    if not any_told:
+        advice = "none of these texts is told anything: look at what the corpus says of its texts"
+    return judge("sees the condition", f"changes by {change:.1%}", insensitive and any_told, insensitive, advice)
 
 
 def latent_scale(x_0: Latents, mask: Mask) -> Check:

@@ -11,6 +11,7 @@ from torch import Tensor
 from diffusion_text.diagnostics.preflight import (
     ACROSS,
     Check,
+    condition_sensitivity,
     decoder_tolerance,
     first_step,
     gradient_reach,
@@ -67,6 +68,7 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSam
     model.trained_on(batch, draws)[2]["loss"].mean().backward()
     few = {name: value[:SEEN] for name, value in batch.items()}
     of_rows = not (ahead or isinstance(model.prediction, LogitsPrediction))
+    context = model.context(few, torch.Generator().manual_seed(model.seed))
     gradients = {n: parameter.grad for n, parameter in model.named_parameters() if parameter.requires_grad}
     return [
         round_trip(token_accuracy(decoded, tokens[:, :DECODED], token_mask[:, :DECODED]), not ahead),
@@ -78,6 +80,7 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSam
         output_rank(denoiser, denoiser.output_width, space.dim, model.is_bare_epsilon, x_0.device),
         position_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         time_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
+        *([condition_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN], context)] if context else []),
         padding_leak(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         padding_in_loss(lambda changed: model.losses(batch, noisy, changed)["loss"].mean(), output, real),
         gradient_reach(gradients),

@@ -7,6 +7,7 @@ from diffusion_text.denoisers.textunet import TextUNet1D
 from diffusion_text.denoisers.transformer import Transformer
 from diffusion_text.diagnostics import preflight
 from diffusion_text.diffusion.schedules import SqrtSchedule
+from diffusion_text.shapes import Context
 
 DIM = 48
 CPU = torch.device("cpu")
@@ -47,6 +48,18 @@ def test_positions(x, positions, verdict):
 def test_time(x):
     assert preflight.time_sensitivity(TextUNet1D(DIM), x, MASK).verdict == "ok"
     assert preflight.time_sensitivity(lambda x_t, t, mask: x_t, x, MASK).verdict == "fail"
+
+
+def test_condition(x):
+    where = torch.tensor([[True, True], [True, False], [False, False]])
+    context = Context(torch.randn(3, 2, 6), where, torch.arange(-2.0, 0))
+    network = Transformer(DIM, told=6)
+    assert preflight.condition_sensitivity(network, x, MASK, context).verdict == "ok"
+    deaf = preflight.condition_sensitivity(lambda x_t, t, mask, context: x_t, x, MASK, context)
+    assert (deaf.verdict, deaf.measured) == ("fail", "changes by 0.0%")
+    untold = preflight.condition_sensitivity(network, x, MASK, context._replace(where=torch.zeros_like(where)))
+    assert untold.verdict == "warn"
+    assert "none of these texts is told anything" in untold.advice
 
 
 def test_padding_leak(x):
