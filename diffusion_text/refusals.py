@@ -36,6 +36,11 @@ RENEWED = (
     "data.eval_texts",
 )  # what a resumed run may have otherwise, besides the machinery
 
+NEEDED = {  # by what a condition reads: what it needs, and which data has it
+    "attributes": ("texts of which something is known", "e2e, or data.label= of text_files or tiny_shakespeare"),
+    "another text": ("pairs of texts", "pairs data.dir=FILE"),
+}
+
 
 def check_renewed(config: dict[str, Any], began: dict[str, Any], run: Run) -> None:
     """Refuse settings that are not those that a run `began` with, unless they are such as can change on the way."""
@@ -96,11 +101,10 @@ def check_route(cfg: DictConfig) -> None:
 def check_attributes(cfg: DictConfig, data: TextDataModule) -> None:
     """Refuse a corpus that brings nothing that a model could be told."""
     chosen = DictConfig(HydraConfig.get().runtime.choices)
-    if cfg.get("condition") is not None and named_class(cfg, "condition").reads_attributes and not data.attributes:
-        raise UserError(
-            f"condition={chosen.condition} needs texts of which something is known, and data={chosen.data} has none: "
-            "use data=e2e, or data.label= of text_files or tiny_shakespeare"
-        )
+    needed = None if cfg.get("condition") is None else named_class(cfg, "condition").reads
+    if needed and needed != data.tells:
+        some, use = NEEDED[needed]
+        raise UserError(f"condition={chosen.condition} needs {some}, and data={chosen.data} has none: use data={use}")
 
 
 def check_condition(cfg: DictConfig) -> None:

@@ -192,6 +192,7 @@ def local(words_file, tmp_path_factory):
     for name in ("input.txt", "wiki.train.txt", "wiki.valid.txt", "wiki.test.txt"):
         (corpus / name).write_bytes(words_file.read_bytes())
     restaurants.write(corpus.parent / f"{corpus.name}-e2e")
+    restaurants.write_pairs(corpus.parent / f"{corpus.name}-pairs.jsonl")
     cache = tmp_path_factory.mktemp("cache")
     small = ["data.length=12", "data.batch_size=8", "data.eval_texts=24"]
     return ["data=text_files", f"data.dir={corpus}", *small, f"cache_dir={cache}"]

@@ -35,6 +35,7 @@ OF_LEARNED_EMBEDDINGS = {
 }  # fmt: skip
 
 OF_ATTRIBUTES = {"condition/attributes", "condition/garbled", "condition/label", "data/e2e", "experiment/e2e_control"}
+OF_PAIRS = {"condition/text", "data/pairs"}
 BASELINES = {name: name for name in ("autoregressive", "masked_diffusion")}
 BASELINES |= {"left_to_right": "autoregressive", "unmasking": "masked_diffusion"}  # by a sampler of theirs
 
@@ -50,6 +51,10 @@ def minimal(option, settings):
         place = next(setting for setting in settings if setting.startswith("data.dir="))
         small = ["trainer=cpu", "text_space.dim=16", "model.width=16", "model.depth=1", "model.heads=2", f"{place}-e2e"]
         return ["experiment=e2e_control", f"{group}={name}", *settings[4:], *small]
+    if option in OF_PAIRS:
+        place = next(setting for setting in settings if setting.startswith("data.dir="))
+        small = ["text_space.dim=16", "model.width=16", "model.depth=1", "model.heads=2", f"{place}-pairs.jsonl"]
+        return ["model=diffusion_lm", "data=pairs", "condition=text", *settings[4:], *small]
     if option in OF_LEARNED_EMBEDDINGS:
         route = {"model": "diffusion_lm", "tokenizer": "characters", "prediction": "logits"}
         chosen = {"trainer": "cpu"} if group == "experiment" else route
@@ -256,6 +261,10 @@ def test_nonsense_is_refused_naming_both_sides(composed, settings, no_data, over
         (
             ["model=diffusion_lm", "condition=attributes"],
             "condition=attributes needs texts of which something is known, and data=text_files has none: use data=e2e",
+        ),
+        (
+            ["model=diffusion_lm", "condition=text"],
+            "condition=text needs pairs of texts, and data=text_files has none: use data=pairs data.dir=FILE",
         ),
         (["schedule=learned"], "schedule=learned goes where the cross-entropy falls: it needs prediction=logits"),
         (["model=diffusion_lm", "route.self_conditioning=-1"], "route.self_conditioning=-1 is not a share"),

@@ -23,7 +23,7 @@ class Attributes(Condition):
     and a share `partial` of the others a random part of what is known: a user asks for one value as well as for all.
     """
 
-    reads_attributes = True
+    reads = "attributes"
     remembers = 4_096
 
     def __init__(

@@ -21,11 +21,11 @@ class Condition(nn.Module, ABC):
     """From what is `told` of each text to vectors of `width` channels, which the denoiser reads beside it.
 
     It is made for texts whose attributes have these `values`, and a text space of `dim` channels. One that
-    `reads_attributes` needs texts of which something is known.
+    `reads` something needs a corpus that tells it.
     """
 
     width: int
-    reads_attributes: ClassVar[bool] = False
+    reads: ClassVar[str | None] = None
     remembers: ClassVar[int]  # texts of the training split
 
     def __init__(self, values: Mapping[str, Sequence[str]], dim: int):

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from diffusion_text.conditions.base import ANY, Condition
+from diffusion_text.conditions.text import OtherText, told_as
 from diffusion_text.data.garbling import WAYS, Garbling, parted
-from diffusion_text.errors import UserError
-from diffusion_text.shapes import Context, PerText
 from diffusion_text.values import listed, one_of, share, whole
 
-NOTHING = -1  # in the place of a token
-EACH_COUNTS_ONE = math.log(math.e - 1)  # by softplus
-TEXT = "text"  # what the one thing that can be asked for is called
 
-
-class Garbled(Condition):
-    """The text, spoilt anew whenever it is told: in one of the `ways`, at a rate up to `rate`, shuffled within `window`
-    words. The run's own text space reads it, and it stands beside the text, position by position.
-
-    In training a share `dropout` of the texts is told nothing, so that the model also writes without.
+class Garbled(OtherText):
+    """The text itself, spoilt anew whenever it is told: in one of the `ways`, at a rate up to `rate`, shuffled within
+    `window` words.
     """
 
+    reads = None
     remembers = 512
 
     def __init__(
@@ -39,21 +29,10 @@ class Garbled(Condition):
         window: int = 3,
         dropout: float = 0.1,
     ):
-        super().__init__(values, dim)
-        self.width = dim
+        super().__init__(values, dim, dropout)
         self.ways = listed(ways, "condition.ways", one_of, fewest=1, options=WAYS)
         self.rate, self.window = share(rate, "condition.rate"), whole(window, "condition.window", 2)
-        self.dropout = share(dropout, "condition.dropout")
-        self.count = LengthGuess(dim)
         self.register_buffer("pool", torch.zeros(16 * self.remembers, dtype=torch.long))
-
-    def forward(self, told, space):
-        where = told != NOTHING
-        read = where.clone()
-        read[:, 0] = True  # a text of no positions cannot be encoded
-        vectors = space.encode(told.clamp(min=0), read)
-        at = torch.arange(vectors.shape[1], device=told.device, dtype=torch.float32)
-        return Context(vectors, space.latent_mask(where), at)
 
     @property
     def draws(self):
@@ -62,58 +41,15 @@ class Garbled(Condition):
     def known(self, batch, space, chances):
         special, pool = set(space.tokenizer.all_special_ids), self.pool.tolist()
         spoilt = []
-        for tokens, real, seed in zip(batch["tokens"], batch["mask"], chances[:, 0].tolist(), strict=True):
+        for tokens, real, seed in zip(batch["tokens"], batch["mask"], chances[:, 1].tolist(), strict=True):
             start, text, end = parted(tokens[real].tolist(), special)
             chance = random.Random(seed)
             garbling = Garbling(chance.choice(self.ways), chance.uniform(0, self.rate), self.window)
             spoilt.append([*start, *garbling(text, space.tokenizer, pool, chance), *end])
         return told_as(spoilt, max(map(len, spoilt))).to(batch["tokens"].device)
 
-    def hidden(self, told, chances):
-        return told.masked_fill(chances[:, 1:2] < self.dropout, NOTHING)
-
-    def asked(self, wanted, read):
-        unknown = [name for name in wanted if name not in (ANY, TEXT)]
-        if unknown:
-            raise UserError(f"condition.{unknown[0]}: this run is told a garbled text: condition.{TEXT}=…")
-        if len(wanted) > 1:
-            raise UserError(f"condition= and condition.{TEXT}= are the same: give one")
-        [text] = wanted.values()
-        return read(str(text), f"condition.{TEXT}")
-
     def remember(self, texts, space):
         special = torch.tensor(space.tokenizer.all_special_ids)
         tokens = torch.cat(list(texts["tokens"]))
         tokens = tokens[~torch.isin(tokens, special)]
         self.pool.copy_(tokens[torch.linspace(0, len(tokens) - 1, len(self.pool)).long()])
-
-    @torch.no_grad()
-    def lengths(self, told, space, generators):
-        return self.count(self(told, space)).round().long().clamp(min=1).cpu()
-
-    def losses(self, context, lengths):
-        off = (self.count(context._replace(vectors=context.vectors.detach())) - lengths) ** 2 / lengths
-        return {"length": off * context.where.any(1)}
-
-
-class LengthGuess(nn.Module):
-    """How many positions a text has that another one stands for: each vector of that one counts for so many, by what
-    stands around it (after Ghazvininejad et al. 2019, §3.2, who predict a length from another text).
-    """
-
-    def __init__(self, width: int, hidden: int = 64):
-        super().__init__()
-        self.near, self.nearer = nn.Conv1d(width, hidden, 5, padding=2), nn.Conv1d(hidden, hidden, 5, padding=2)
-        self.leave = nn.Conv1d(hidden, 1, 1, bias=False)
-        nn.init.normal_(self.leave.weight, std=1e-3)
-
-    def forward(self, context: Context) -> PerText:
-        real = context.where.unsqueeze(1)
-        h = F.gelu(self.near(context.vectors.transpose(1, 2) * real))
-        h = F.gelu(self.nearer(h * real))
-        return (F.softplus(self.leave(h) + EACH_COUNTS_ONE) * real).sum((1, 2))
-
-
-def told_as(texts: Sequence[Sequence[int]], longest: int) -> torch.Tensor:
-    """Token ids of texts `(batch, longest)` as they are told."""
-    return torch.tensor([[*text, *[NOTHING] * (longest - len(text))] for text in texts])

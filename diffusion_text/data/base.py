@@ -98,6 +98,11 @@ class TextDataModule(LightningDataModule, ABC):
         """The split's paragraphs in order."""
         return paragraphs(self.lines(split))
 
+    @property
+    def tells(self) -> str | None:
+        """What batches bring as `told` of each text: attributes, another text, or nothing."""
+        return "attributes" if self.attributes else None
+
     def described(self, split: str) -> Iterable[Described]:
         """The texts of a split with what is known of each; none where nothing is."""
         return ()
@@ -218,7 +223,7 @@ class TextDataModule(LightningDataModule, ABC):
         import datasets
 
         numbers = datasets.List(datasets.Value("int32"))
-        return {"tokens": numbers} | ({"told": numbers} if self.attributes else {})
+        return {"tokens": numbers} | ({"told": numbers} if self.tells else {})
 
     def _tokens_key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
         special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
@@ -274,13 +279,14 @@ class TextDataModule(LightningDataModule, ABC):
 
     def collate(self, texts: list[dict]) -> dict[str, Tensor]:
         """Pad to the longest text: `tokens` and `mask` `(batch, length)`, where there are latents `latents`
-        `(batch, positions, dim)` and `latent_mask` `(batch, positions)`, and where there are attributes `told` `(batch,
-        attributes)`.
+        `(batch, positions, dim)` and `latent_mask` `(batch, positions)`, and where something is told of them `told`
+        `(batch, told)`.
         """
         tokens, mask = pad([text["tokens"] for text in texts], self.pad_token_id)
         batch = {"tokens": tokens, "mask": mask}
         if "told" in texts[0]:
-            batch["told"] = torch.stack([text["told"] for text in texts])
+            told = [text["told"] for text in texts]
+            batch["told"] = torch.nn.utils.rnn.pad_sequence(told, batch_first=True, padding_value=data_tokens.NOTHING)
         if "latents" in texts[0]:
             latents = [text["latents"].float() for text in texts]
             batch["latents"] = torch.nn.utils.rnn.pad_sequence(latents, batch_first=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -27,3 +29,15 @@ def values_of(texts: Iterable[Described]) -> Values:
 def numbered(known: dict[str, str], attributes: Values) -> list[int]:
     """The number of each attribute's value, from 1 on; 0 where it is none of these."""
     return [values.index(known[name]) + 1 if known.get(name) in values else 0 for name, values in attributes.items()]
+
+
+def split_by_description(pairs: Iterable[Described]) -> dict[str, list[Described]]:
+    """Nine tenths of the descriptions, and two twentieths, with all their texts."""
+    texts: dict[str, list[Described]] = {}
+    for pair in pairs:
+        texts.setdefault(json.dumps(pair.known, sort_keys=True), []).append(pair)
+    order = sorted(texts)
+    random.Random(0).shuffle(order)
+    first, last = round(0.9 * len(order)), round(0.95 * len(order))
+    parts = {"train": order[:first], "validation": order[first:last], "test": order[last:]}
+    return {split: [pair for description in part for pair in texts[description]] for split, part in parts.items()}

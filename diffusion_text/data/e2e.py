@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
 from diffusion_text.data.base import SPLITS, TextDataModule
-from diffusion_text.data.described import Described
+from diffusion_text.data.described import Described, split_by_description
 from diffusion_text.data.reading import hub_rows, read_lines
 from diffusion_text.errors import UserError
 
@@ -95,15 +93,3 @@ def named(attribute: str) -> str:
     """An attribute's name as a setting has it."""
     name = re.sub(r"\W+", "_", attribute.strip().lower())
     return OTHERWISE.get(name, name)
-
-
-def split_by_description(pairs: Iterable[Described]) -> dict[str, list[Described]]:
-    """Nine tenths of the descriptions, and two twentieths, with all their texts."""
-    texts: dict[str, list[Described]] = {}
-    for pair in pairs:
-        texts.setdefault(json.dumps(pair.known, sort_keys=True), []).append(pair)
-    order = sorted(texts)
-    random.Random(0).shuffle(order)
-    first, last = round(0.9 * len(order)), round(0.95 * len(order))
-    parts = {"train": order[:first], "validation": order[first:last], "test": order[last:]}
-    return {split: [pair for description in part for pair in texts[description]] for split, part in parts.items()}

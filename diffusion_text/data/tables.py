@@ -1,4 +1,4 @@
-"""Texts in a column of a table, read by the `datasets` library some rows at a time."""
+"""Texts in columns of a table, read by the `datasets` library some rows at a time."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from diffusion_text.errors import UserError
 if TYPE_CHECKING:
     import pyarrow
 
-KINDS = (".jsonl", ".csv", ".parquet")
+KINDS = (".jsonl", ".csv", ".tsv", ".parquet")
+Columns = dict[str, str]  # by the setting that names them
 ROWS = 1_000  # that are in memory at a time
 SHOWN = 200  # characters of a parser's complaint, or of the names of columns
 
 
-def read_column(file: Path, kind: str, column: str) -> Iterator[str]:
-    """The texts of a column in a file of a kind of KINDS, gzipped or not; rows without a text are left out."""
+def read_columns(file: Path, kind: str, columns: Columns) -> Iterator[tuple[str, ...]]:
+    """The texts of columns in a file of a kind of KINDS, gzipped or not; rows that lack one are left out."""
     try:
         with opened(file) as stream:
             if not stream.read(1):
                 return
-        for table in read_tables(file, kind, column):
-            check_table(table, file, column)
-            yield from filter(None, table[column].to_pylist())
+        for table in read_tables(file, kind, columns):
+            check_table(table, file, columns)
+            yield from filter(all, zip(*(table[column].to_pylist() for column in columns.values()), strict=True))
     except UserError:
         raise
     except Warning as error:
@@ -39,15 +40,18 @@ def read_column(file: Path, kind: str, column: str) -> Iterator[str]:
         raise UserError(f"cannot read {file} as {kind}: {reason}") from error
 
 
-def read_tables(file: Path, kind: str, column: str) -> Iterator[pyarrow.Table]:
+def read_tables(file: Path, kind: str, columns: Columns) -> Iterator[pyarrow.Table]:
     """A file's rows. The library takes a path for a pattern and keeps a cache: it gets a plain name in a new folder."""
     from datasets.io.csv import CsvDatasetReader
     from datasets.io.json import JsonDatasetReader
     from datasets.io.parquet import ParquetDatasetReader
 
+    texts = dict.fromkeys(columns.values(), str)
+    separated = partial(CsvDatasetReader, converters=texts, keep_default_na=False, index_col=False)
     readers = {
         ".jsonl": JsonDatasetReader,
-        ".csv": partial(CsvDatasetReader, converters={column: str}, keep_default_na=False, index_col=False),
+        ".csv": separated,
+        ".tsv": partial(separated, sep="\t"),
         ".parquet": ParquetDatasetReader,
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -62,13 +66,14 @@ def read_tables(file: Path, kind: str, column: str) -> Iterator[pyarrow.Table]:
         yield from chain(first, rows)
 
 
-def check_table(table: pyarrow.Table, file: Path, column: str) -> None:
-    """Refuse rows without the column, or with something else than text in it."""
+def check_table(table: pyarrow.Table, file: Path, columns: Columns) -> None:
+    """Refuse rows without the columns, or with something else than text in them."""
     import pyarrow as pa
 
-    if column not in table.column_names:
-        names = ", ".join(table.column_names)[:SHOWN]
-        raise UserError(f"{file} has no column {column!r}, only {names}: choose one with data.column=")
-    kind = table.schema.field(column).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
-        raise UserError(f"the column {column!r} of {file} holds {kind}, not text: choose another with data.column=")
+    for setting, column in columns.items():
+        if column not in table.column_names:
+            names = ", ".join(table.column_names)[:SHOWN]
+            raise UserError(f"{file} has no column {column!r}, only {names}: choose one with {setting}=")
+        kind = table.schema.field(column).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+            raise UserError(f"the column {column!r} of {file} holds {kind}, not text: choose another with {setting}=")

@@ -20,10 +20,10 @@ NAMED = 2  # files left out that the log names
 
 
 class TextFiles(TextDataModule):
-    """Text in `dir`: a file, or a folder whose `.txt`, `.md`, `.jsonl`, `.csv` and `.parquet` files are read in order
-    of their paths, also where they are gzipped (`.gz`).
+    """Text in `dir`: a file, or a folder whose `.txt`, `.md`, `.jsonl`, `.csv`, `.tsv` and `.parquet` files are read in
+    order of their paths, also where they are gzipped (`.gz`).
 
-    Of the last three it is what the `column` holds, each row a text. All else is UTF-8 text as it stands. Split
+    Of the last four it is what the `column` holds, each row a text. All else is UTF-8 text as it stands. Split
     90 / 5 / 5 % by contiguous position over the files laid end to end. With `label` folder each paragraph, or row, is a
     text, of which it is known in which folder of `dir` it lies, and every folder is split so by itself.
     """
@@ -77,7 +77,7 @@ class TextFiles(TextDataModule):
     def file_lines(self, file: Path) -> Iterator[str]:
         """A file's lines; a blank one ends it, and each row of a table."""
         if kind(file) in tables.KINDS:
-            for text in tables.read_column(file, kind(file), self.column):
+            for (text,) in tables.read_columns(file, kind(file), {"data.column": self.column}):
                 yield from text_lines(text)
                 yield "\n"
         else:

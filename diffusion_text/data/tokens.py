@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
+NOTHING = -1  # in the place of a token that is told
 NAMED = 10  # pieces of text that a line of the log has room for
 
 

@@ -11,7 +11,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from rich.table import Table
 
-from diffusion_text.conditions.garbled import Garbled, told_as
+from diffusion_text.conditions.garbled import Garbled
+from diffusion_text.conditions.text import told_as
 from diffusion_text.data.garbling import WAYS, Garbling
 from diffusion_text.diffusion.gaussian import corrupt, per_text
 from diffusion_text.diffusion.samplers import draw_like, generators_of

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffusion_text.conditions.garbled import NOTHING, Garbled, LengthGuess, told_as
-from diffusion_text.data.tokens import ends
+from diffusion_text.conditions.garbled import Garbled
+from diffusion_text.conditions.text import LengthGuess, told_as
+from diffusion_text.data.tokens import NOTHING, ends
 from diffusion_text.shapes import Context
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding
 

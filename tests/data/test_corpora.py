@@ -18,7 +18,7 @@ from diffusion_text.errors import UserError
 LINES = [f"Line {number} of the corpus, which is prose.\n" for number in range(100)]
 
 
-NO_TEXT = "has no .txt, .md, .jsonl, .csv or .parquet file"
+NO_TEXT = "has no .txt, .md, .jsonl, .csv, .tsv or .parquet file"
 
 
 def whole(corpus):

@@ -15,7 +15,8 @@ from diffusion_text.data.text_files import TextFiles
 from diffusion_text.errors import UserError
 
 TEXTS = ["one\ntwo", "", "drei, é 東", "NA", "4"]
-KINDS = ["jsonl", "csv", "parquet"]
+KINDS = ["jsonl", "csv", "tsv", "parquet"]
+SEPARATORS = {"csv": ",", "tsv": "\t"}
 
 
 @pytest.fixture
@@ -44,9 +45,10 @@ def table(kind, texts, column="text"):
     rows = [{"id": place, column: text} for place, text in enumerate(texts)]
     if kind == "jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
-    if kind == "csv":
+    if kind in SEPARATORS:
         quoted = ['"{}"'.format(text.replace('"', '""')) for text in texts]
-        return "".join([f"id,{column}\n", *(f"{place},{text}\n" for place, text in enumerate(quoted))]).encode()
+        lines = [("id", column), *((str(place), text) for place, text in enumerate(quoted))]
+        return "".join(SEPARATORS[kind].join(line) + "\n" for line in lines).encode()
     stream = io.BytesIO()
     datasets.Dataset.from_list(rows).to_parquet(stream)
     return stream.getvalue()

@@ -147,7 +147,7 @@ def copy(tmp_path_factory):
     shutil.copytree(
         ROOT, directory, ignore=shutil.ignore_patterns(".*", "outputs", "build", "*.egg-info", "__pycache__")
     )
-    restaurants.write(directory / "e2e")
+    restaurants.write_pairs(directory / "pairs.jsonl")
     for block in blocks():
         if block.title:
             file = directory / block.title
@@ -174,7 +174,7 @@ def instruction(line):
     """What follow.py is to do: a command with what makes it small, or Python."""
     if "\n" in line:
         return ["exec", line]
-    words = shlex.split(line.replace("PATH", "README.md"), comments=True)
+    words = shlex.split(line.replace("PATH", "README.md").replace("=FILE", "=pairs.jsonl"), comments=True)
     words = words[1:] if words[0] == "python" else words
     shown = [command for block in blocks() if block.page in ("README", "quickstart") for command in block.typed]
     return [*words, *smaller(*words, reported=line in shown)]
@@ -195,6 +195,8 @@ def smaller(program, *arguments, reported):
         return ["trainer.max_steps=4"]
     if "experiment=restore" in text:
         return [*TINY, *TINY_TRANSFORMER, *UNREPORTED, "data=text_files", "data.dir=README.md"]
+    if "data=pairs" in text:
+        return [*TINY, *TINY_TRANSFORMER, *UNREPORTED]
     if "e2e_control" in text:
         return [*TINY, *TINY_TRANSFORMER, *UNREPORTED, "data.dir=e2e", "tokenizer.vocab_size=320", "data.length=48"]
     data = [] if "data=" in text and "python_docs" not in text else ["data=text_files"]

@@ -1,5 +1,6 @@
-"""A corpus in E2E's format: eighty descriptions, each with two texts."""
+"""A corpus in E2E's format: eighty descriptions, each with two texts; and the same as pairs of texts."""
 
+import json
 from itertools import product
 from pathlib import Path
 
@@ -18,3 +19,11 @@ def write(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "valid.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return directory
+
+
+def write_pairs(file: Path) -> Path:
+    """Descriptions as `source`, texts as `target`."""
+    pairs = [line.split("||") for line in (write(file.parent / "e2e") / "valid.txt").read_text("utf-8").splitlines()]
+    rows = [json.dumps({"source": source, "target": target}) for source, target in pairs]
+    file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return file

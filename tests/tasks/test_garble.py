@@ -85,7 +85,7 @@ def test_a_users_text_is_restored(told):
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["++condition.food=x"], r"condition\.food: this run is told a garbled text: condition\.text=…"),
+        (["++condition.food=x"], r"condition\.food: this run is told another text: condition\.text=…"),
         (["++condition.text=x", "++condition.any=x"], r"condition= and condition\.text= are the same: give one"),
         (["++condition.text=''"], r"condition\.text= has 0 tokens: this run takes from 1 to 1[02]"),
         ([f"++condition.text='{'stone ' * 40}'"], r"condition\.text= has \d+ tokens: this run takes from 1 to 1[02]"),
