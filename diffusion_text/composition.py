@@ -155,7 +155,9 @@ def compose_diffusion(
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **given(parts), **optimisation)
     model.set_statistics(**data.statistics)
     if condition is not None:
-        condition.remember(from_all_over(data.splits["train"], condition.remembers)[:], space)
+        texts = from_all_over(data.splits["train"], condition.remembers)
+        columns = [name for name in texts.column_names if name != "latents"]
+        condition.remember({name: list(texts[name]) for name in columns}, space)
     return model
 
 
