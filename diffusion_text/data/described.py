@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -15,6 +16,11 @@ class Described(NamedTuple):
 
     known: dict[str, str]
     text: str
+
+
+def as_setting(attribute: str) -> str:
+    """An attribute's name as a setting has it."""
+    return re.sub(r"\W+", "_", attribute.strip().lower())
 
 
 def values_of(texts: Iterable[Described]) -> Values:

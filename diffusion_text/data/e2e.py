@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from diffusion_text.data.base import SPLITS, TextDataModule
-from diffusion_text.data.described import Described, split_by_description
+from diffusion_text.data.described import Described, as_setting, split_by_description
 from diffusion_text.data.reading import hub_rows, read_lines
 from diffusion_text.errors import UserError
 
@@ -90,6 +90,6 @@ def read_pairs(file: Path) -> Iterator[Described]:
 
 
 def named(attribute: str) -> str:
-    """An attribute's name as a setting has it."""
-    name = re.sub(r"\W+", "_", attribute.strip().lower())
+    """An attribute's name, the same from the hub as from files."""
+    name = as_setting(attribute)
     return OTHERWISE.get(name, name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,15 +15,17 @@ from rich.table import Table
 
 from diffusion_text.conditions.base import Condition
 from diffusion_text.data.base import TextDataModule, pad
+from diffusion_text.data.described import as_setting
 from diffusion_text.diffusion.samplers import GaussianSampler
-from diffusion_text.errors import UserError
+from diffusion_text.errors import UserError, first_line
 from diffusion_text.models.quality import Quality
 from diffusion_text.shapes import Tokens, Told
-from diffusion_text.storage import read_json_lines, write_json
+from diffusion_text.storage import write_json
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.terminal import console
 from diffusion_text.values import listed, number, or_null, whole, words
 
+log = logging.getLogger(__name__)
 Target = Mapping[str, str]
 
 
@@ -36,8 +40,34 @@ class Row(NamedTuple):
     evaluations: int
 
 
+def read_targets(file: str) -> list[Target]:
+    """A user's targets: an object of attributes a line, or a list such as `["Type", ":", "pub"]` (Li et al. 2022)."""
+    try:
+        lines = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read task.targets={file}: {first_line(error)}") from error
+    wanted: list[Target] = []
+    for line in lines:
+        if isinstance(line, list):
+            name, _, value = " ".join(map(str, line)).partition(" : ")
+            line = {as_setting(name): value}
+        if not isinstance(line, dict):
+            raise UserError(f"task.targets={file}: {line} is neither an object of attributes nor a list of tokens")
+        wanted.append(line)
+    return wanted
+
+
+def is_known(condition: Condition, target: Target) -> bool:
+    """Whether texts were told all of it in training."""
+    try:
+        condition.asked(target, lambda text, setting: torch.tensor([]))
+    except UserError:
+        return False
+    return True
+
+
 class Control:
-    """Ask for each of the `targets`, `each` times at each `guidance`.
+    """Ask for each of the `targets`, `each` times at each `guidance`: lines of a .jsonl, or every value by itself.
 
     Beside the texts stand those of nothing asked; real texts of the test split that are told what is asked for, and
     that are told something else instead; and training texts that are told it, which is what looking one up gives.
@@ -74,10 +104,15 @@ class Control:
         """What is asked for."""
         if self.targets is None:
             return [*condition.targets()]
-        lines: list[Target] = [*read_json_lines(Path(self.targets))]
-        if not lines:
-            raise UserError(f"task.targets={self.targets} has no lines: give one object a line, of attributes")
-        return lines
+        wanted = read_targets(self.targets)
+        known = [target for target in wanted if is_known(condition, target)]
+        if not known:
+            raise UserError(
+                f"task.targets={self.targets} has no line that is known: give an object of attributes in each"
+            )
+        if unknown := [target for target in wanted if target not in known]:
+            log.warning("Left out %d of %d targets, which were in no text: %s", len(unknown), len(wanted), unknown)
+        return known
 
     def draw(self, session: Session, told: Told | None, guidance: float, many: int) -> Tokens:
         """Texts that are what they are told to be."""

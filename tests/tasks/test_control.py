@@ -66,6 +66,24 @@ def test_the_table_has_every_row_and_real_texts_say_what_they_are_told(asked, tm
     assert written["looked up"]["said"] == 1
 
 
+def test_targets_may_be_lists_of_tokens_and_those_in_no_text_are_left_out(asked, tmp_path, caplog):
+    lines = ['["Area", ":", "city", "centre"]', '["food", ":", "Thai"]', '{"food": "Italian", "family_friendly": "no"}']
+    (tmp_path / "targets.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    task, session = asked("task=control", f"task.targets={tmp_path}/targets.jsonl")
+    known = [{"area": "city centre"}, {"food": "Italian", "family_friendly": "no"}]
+    assert task.wanted(session.model.condition) == known
+    assert "Left out 1 of 3 targets, which were in no text: [{'food': 'Thai'}]" in caplog.text
+    (tmp_path / "targets.jsonl").write_text(lines[1], encoding="utf-8")
+    with pytest.raises(UserError, match=r"has no line that is known"):
+        task.wanted(session.model.condition)
+    (tmp_path / "targets.jsonl").write_text("5\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"targets\.jsonl: 5 is neither an object of attributes nor a list of tokens"):
+        task.wanted(session.model.condition)
+    (tmp_path / "targets.jsonl").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^cannot read task\.targets=[^\n]*targets\.jsonl: [^\n]*$"):
+        task.wanted(session.model.condition)
+
+
 def test_every_value_is_asked_for_by_itself(asked):
     task, session = asked("task=control")
     wanted = task.wanted(session.model.condition)
@@ -77,7 +95,7 @@ def test_every_value_is_asked_for_by_itself(asked):
     ("overrides", "says"),
     [
         (["++condition.food=Thai"], r"condition\.food=Thai was in no text"),
-        (["task=control", "task.targets=nowhere.jsonl"], r"task\.targets=nowhere\.jsonl has no lines"),
+        (["task=control", "task.targets=nowhere.jsonl"], r"cannot read task\.targets=nowhere\.jsonl: .*No such file"),
     ],
 )
 def test_what_cannot_be_is_one_line(asked, overrides, says):
