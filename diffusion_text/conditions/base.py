@@ -26,7 +26,7 @@ class Condition(nn.Module, ABC):
 
     width: int
     reads: ClassVar[str | None] = None
-    remembers: ClassVar[int]  # texts of the training split
+    remembers: ClassVar[int] = 0  # texts of the training split
 
     def __init__(self, values: Mapping[str, Sequence[str]], dim: int):
         super().__init__()
@@ -53,9 +53,8 @@ class Condition(nn.Module, ABC):
         tokens of a text that is the value of a setting.
         """
 
-    @abstractmethod
     def remember(self, texts: Mapping[str, Sequence[Tensor]], space: TextSpace) -> None:
-        """Take over texts of the training split, `remembers` of them at most."""
+        """Take over texts of the training split, `remembers` of them at most: before training starts, or goes on."""
 
     @abstractmethod
     def lengths(self, told: Told, space: TextSpace, generators: Sequence[torch.Generator]) -> Counts:

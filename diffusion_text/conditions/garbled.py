@@ -6,9 +6,11 @@ import random
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
-from diffusion_text.conditions.text import OtherText, told_as
+from diffusion_text.conditions.text import OtherText
 from diffusion_text.data.garbling import WAYS, Garbling, parted
+from diffusion_text.data.tokens import NOTHING
 from diffusion_text.values import listed, one_of, share, whole
 
 
@@ -32,24 +34,22 @@ class Garbled(OtherText):
         super().__init__(values, dim, dropout)
         self.ways = listed(ways, "condition.ways", one_of, fewest=1, options=WAYS)
         self.rate, self.window = share(rate, "condition.rate"), whole(window, "condition.window", 2)
-        self.register_buffer("pool", torch.zeros(16 * self.remembers, dtype=torch.long))
+        self.pool: list[int] = []  # that tokens are replaced by
 
     @property
     def draws(self):
         return 2
 
     def known(self, batch, space, chances):
-        special, pool = set(space.tokenizer.all_special_ids), self.pool.tolist()
-        spoilt = []
-        for tokens, real, seed in zip(batch["tokens"], batch["mask"], chances[:, 1].tolist(), strict=True):
-            start, text, end = parted(tokens[real].tolist(), special)
+        special, spoilt = set(space.tokenizer.all_special_ids), []
+        drawn = (batch["tokens"].tolist(), batch["mask"].sum(1).tolist(), chances[:, 1].tolist())
+        for tokens, length, seed in zip(*drawn, strict=True):
+            start, text, end = parted(tokens[:length], special)
             chance = random.Random(seed)
             garbling = Garbling(chance.choice(self.ways), chance.uniform(0, self.rate), self.window)
-            spoilt.append([*start, *garbling(text, space.tokenizer, pool, chance), *end])
-        return told_as(spoilt, max(map(len, spoilt))).to(batch["tokens"].device)
+            spoilt.append(torch.tensor([*start, *garbling(text, space.tokenizer, self.pool, chance), *end]))
+        return pad_sequence(spoilt, batch_first=True, padding_value=NOTHING).to(batch["tokens"].device)
 
     def remember(self, texts, space):
-        special = torch.tensor(space.tokenizer.all_special_ids)
-        tokens = torch.cat(list(texts["tokens"]))
-        tokens = tokens[~torch.isin(tokens, special)]
-        self.pool.copy_(tokens[torch.linspace(0, len(tokens) - 1, len(self.pool)).long()])
+        special = set(space.tokenizer.all_special_ids)
+        self.pool = [token for text in texts["tokens"] for token in text.tolist() if token not in special]

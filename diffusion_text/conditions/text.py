@@ -27,7 +27,6 @@ class OtherText(Condition):
     """
 
     reads: ClassVar[str | None] = "another text"
-    remembers = 1
 
     def __init__(self, values: Mapping[str, Sequence[str]], dim: int, dropout: float = 0.1):
         super().__init__(values, dim)
@@ -61,9 +60,6 @@ class OtherText(Condition):
         [text] = wanted.values()
         return read(str(text), f"condition.{TEXT}")
 
-    def remember(self, texts, space):
-        pass  # lengths go by what is told
-
     @torch.no_grad()
     def lengths(self, told, space, generators):
         return self.count(self(told, space)).round().long().clamp(min=1).cpu()
@@ -89,8 +85,3 @@ class LengthGuess(nn.Module):
         h = F.gelu(self.near(context.vectors.transpose(1, 2) * real))
         h = F.gelu(self.nearer(h * real))
         return (F.softplus(self.leave(h) + EACH_COUNTS_ONE) * real).sum((1, 2))
-
-
-def told_as(texts: Sequence[Sequence[int]], longest: int) -> torch.Tensor:
-    """Token ids of texts `(batch, longest)` as they are told."""
-    return torch.tensor([[*text, *[NOTHING] * (longest - len(text))] for text in texts])

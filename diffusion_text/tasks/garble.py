@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from rich.table import Table
 
 from diffusion_text.conditions.garbled import Garbled
-from diffusion_text.conditions.text import told_as
 from diffusion_text.data.garbling import WAYS, Garbling
+from diffusion_text.data.tokens import NOTHING
 from diffusion_text.diffusion.gaussian import corrupt, per_text
 from diffusion_text.diffusion.samplers import draw_like, generators_of
 from diffusion_text.figures import SAMPLES, Figure
-from diffusion_text.shapes import Mask, Tokens
+from diffusion_text.shapes import Latents, Mask, Tokens
 from diffusion_text.tasks.comparison import chrf, word_error_rate
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.terminal import console
@@ -76,9 +77,11 @@ class Garble:
         tokens, token_mask = session.wrap(spoilt)
         x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
         untouched = space.to_text(space.decode(x_0, mask))
-        restore = self.rewrite if isinstance(session.model.condition, Garbled) else self.denoise
-        restored = space.to_text(restore(session, tokens, token_mask))
-        texts = {"garbled": garbled, "do nothing": untouched, "restored": restored}
+        if isinstance(session.model.condition, Garbled):
+            restored = self.rewrite(session, tokens, token_mask)
+        else:
+            restored = space.decode(self.denoise(session, x_0, mask), mask)
+        texts = {"garbled": garbled, "do nothing": untouched, "restored": space.to_text(restored)}
         scores = {
             name: {"word_error_rate": word_error_rate(them, originals), "chrf": chrf(them, originals)}
             for name, them in texts.items()
@@ -93,24 +96,23 @@ class Garble:
         texts = [text[real].tolist() for text, real in zip(tokens, mask, strict=True)]
         return [[token for token in text if token not in special][:room] for text in texts]
 
-    @torch.no_grad()
     def rewrite(self, session: Session, tokens: Tokens, mask: Mask) -> Tokens:
-        """From noise, told the garbled text."""
-        texts = [text[real].tolist() for text, real in zip(tokens, mask, strict=True)]
-        return session.drawn(session.sampler, len(texts), told_as(texts, session.corpus.length)).tokens
+        """From noise, told the garbled text; as wide as any, so that a text comes out the same beside any other."""
+        told = tokens.masked_fill(~mask, NOTHING)
+        told = F.pad(told, (0, session.corpus.length - told.shape[1]), value=NOTHING)
+        return session.drawn(session.sampler, len(told), told).tokens
 
     @torch.no_grad()
-    def denoise(self, session: Session, tokens: Tokens, token_mask: Mask) -> Tokens:
+    def denoise(self, session: Session, x_0: Latents, mask: Mask) -> Latents:
         """Forward to time t, and back."""
-        space, generators = session.model.text_space, generators_of(session.seed, range(len(tokens)))
-        x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
+        generators = generators_of(session.seed, range(len(x_0)))
         alpha, sigma = (
             per_text(level).to(x_0) for level in session.diffusion.schedule.alpha_sigma(torch.tensor(self.t))
         )
         x_t = corrupt(x_0, draw_like(x_0, generators), alpha, sigma)
         for state in session.reverse(x_t, mask, generators, self.t):
             x_t = state.x_s
-        return space.decode(x_t, mask)
+        return x_t
 
     def show(self, repairs: list[Repair]) -> None:
         """Print texts side by side, and the scores."""

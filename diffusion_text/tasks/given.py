@@ -45,15 +45,13 @@ def ids_of(session: Session, parts: list[str | int]) -> list[int]:
     for part in parts:
         ids += [UNKNOWN] * part if isinstance(part, int) else reader.ids(part)
     reader.report("text=")
-    if not ids or len(ids) > room(session):
-        raise UserError(f"text= has {len(ids)} tokens: this run takes from 1 to {room(session)}")
+    session.check_room(ids, "text", room(session))
     return ids
 
 
 def room(session: Session) -> int:
-    """The most tokens that a text may have, without those that the corpus puts around it."""
-    longest = session.length or session.model.max_length
-    return longest - len(session.corpus.wrap([], session.model.text_space.tokenizer))
+    """The most tokens that a text may have which the model is to write."""
+    return session.room(session.length or session.model.max_length)
 
 
 def given(session: Session, ids: list[int]) -> Given:

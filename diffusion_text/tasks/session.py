@@ -111,10 +111,17 @@ class Session:
         """Tokens of a text that the model is told, as the corpus has them; refuses one that is too long."""
         tokenizer = self.model.text_space.tokenizer
         [ids] = token_ids(tokenizer, [text], f"{setting}=")
-        room = self.corpus.length - len(self.corpus.wrap([], tokenizer))
+        self.check_room(ids, setting, self.room(self.corpus.length))
+        return torch.tensor(self.corpus.wrap(ids, tokenizer))
+
+    def room(self, longest: int) -> int:
+        """The most tokens that a text may have, without those that the corpus puts around it."""
+        return longest - len(self.corpus.wrap([], self.model.text_space.tokenizer))
+
+    def check_room(self, ids: list[int], setting: str, room: int) -> None:
+        """Refuse a text that is empty, or that has more tokens than there is room for."""
         if not 0 < len(ids) <= room:
             raise UserError(f"{setting}= has {len(ids)} tokens: this run takes from 1 to {room}")
-        return torch.tensor(self.corpus.wrap(ids, tokenizer))
 
     def reverse(self, x_t: Latents, mask: Mask, generator: Generator, start: float = 1.0) -> Iterator[ReverseStep]:
         """The model's reverse run, counted where someone watches."""

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from diffusion_text.conditions.garbled import Garbled
-from diffusion_text.conditions.text import LengthGuess, told_as
+from diffusion_text.conditions.text import LengthGuess
 from diffusion_text.data.tokens import NOTHING, ends
 from diffusion_text.shapes import Context
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding
@@ -55,7 +55,7 @@ def test_what_is_spoilt_follows_from_the_chances(batch, space):
 def test_what_replaces_tokens_stands_in_the_training_split(batch, space):
     condition = remembering(batch, space)
     real = {*batch["tokens"][batch["mask"]].tolist()} - {*space.tokenizer.all_special_ids}
-    assert {*condition.pool.tolist()} == real
+    assert {*condition.pool} == real
 
 
 def test_the_space_reads_what_is_told_position_by_position(batch, space):
@@ -77,10 +77,6 @@ def test_a_share_of_the_texts_is_told_nothing():
     nothing = (hidden == NOTHING).all(1)
     assert nothing.float().mean() == pytest.approx(0.3, abs=0.02)
     assert (hidden[~nothing] == 1).all()
-
-
-def test_texts_are_told_as_long_as_the_longest():
-    assert told_as([[3, 4], [5]], 3).tolist() == [[3, 4, NOTHING], [5, NOTHING, NOTHING]]
 
 
 def test_a_text_counts_its_own_tokens_at_first(batch, space):

@@ -147,6 +147,7 @@ def copy(tmp_path_factory):
     shutil.copytree(
         ROOT, directory, ignore=shutil.ignore_patterns(".*", "outputs", "build", "*.egg-info", "__pycache__")
     )
+    restaurants.write(directory / "e2e")
     restaurants.write_pairs(directory / "pairs.jsonl")
     for block in blocks():
         if block.title:

@@ -1,4 +1,4 @@
-"""A corpus in E2E's format: eighty descriptions, each with two texts; and the same as pairs of texts."""
+"""Eighty descriptions of restaurants, each with two texts: as a corpus in E2E's format, or as pairs of texts."""
 
 import json
 from itertools import product
@@ -8,22 +8,27 @@ NAMES = [f"The {name}" for name in ("Mill", "Punter", "Eagle", "Vaults", "Phoeni
 FOODS, AREAS = ("Italian", "French", "Chinese", "English"), ("riverside", "city centre")
 
 
-def write(directory: Path) -> Path:
-    """Write it."""
-    lines = []
+def pairs() -> list[tuple[str, str]]:
+    """Description and text."""
+    found = []
     for name, food, area, friendly in product(NAMES, FOODS, AREAS, ("yes", "no")):
         described = f"name : {name} | area : {area} | food : {food} | family friendly : {friendly}"
         whom = "It is for families ." if friendly == "yes" else "It is not for families ."
-        lines.append(f"{described}||{name} in the {area} serves {food} food . {whom}")
-        lines.append(f"{described}||{food} food is served at {name} , {area} . {whom}")
+        found.append((described, f"{name} in the {area} serves {food} food . {whom}"))
+        found.append((described, f"{food} food is served at {name} , {area} . {whom}"))
+    return found
+
+
+def write(directory: Path) -> Path:
+    """The corpus, a folder."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "valid.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = "".join(f"{described}||{text}\n" for described, text in pairs())
+    (directory / "valid.txt").write_text(lines, encoding="utf-8")
     return directory
 
 
 def write_pairs(file: Path) -> Path:
-    """Descriptions as `source`, texts as `target`."""
-    pairs = [line.split("||") for line in (write(file.parent / "e2e") / "valid.txt").read_text("utf-8").splitlines()]
-    rows = [json.dumps({"source": source, "target": target}) for source, target in pairs]
-    file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    """The pairs, a .jsonl of `source` and `target`."""
+    lines = "".join(json.dumps({"source": described, "target": text}) + "\n" for described, text in pairs())
+    file.write_text(lines, encoding="utf-8")
     return file
