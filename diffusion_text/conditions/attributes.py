@@ -25,6 +25,8 @@ class Attributes(Condition):
 
     reads = "attributes"
     remembers = 4_096
+    told: Tensor
+    long: Tensor
 
     def __init__(
         self,
@@ -40,8 +42,6 @@ class Attributes(Condition):
         self.dropout, self.partial = share(dropout, "condition.dropout"), share(partial, "condition.partial")
         sizes = [len(known) for known in self.values.values()]
         self.embedding = nn.Embedding(sum(sizes), self.width)
-        self.long: Tensor
-        self.told: Tensor
         self.register_buffer("first", torch.tensor([0, *accumulate(sizes[:-1])]), persistent=False)
         self.register_buffer("told", torch.zeros(self.remembers, len(sizes), dtype=torch.long))
         self.register_buffer("long", torch.zeros(self.remembers, dtype=torch.long))

@@ -47,7 +47,8 @@ class Garbled(OtherText):
             start, text, end = parted(tokens[:length], special)
             chance = random.Random(seed)
             garbling = Garbling(chance.choice(self.ways), chance.uniform(0, self.rate), self.window)
-            spoilt.append(torch.tensor([*start, *garbling(text, space.tokenizer, self.pool, chance), *end]))
+            told = [*start, *garbling(text, space.tokenizer, self.pool, chance), *end]
+            spoilt.append(torch.tensor(told or [NOTHING]))
         return pad_sequence(spoilt, batch_first=True, padding_value=NOTHING).to(batch["tokens"].device)
 
     def remember(self, texts, space):

@@ -52,6 +52,15 @@ def test_what_is_spoilt_follows_from_the_chances(batch, space):
         assert special.isdisjoint(text[1:-1])
 
 
+def test_a_text_of_which_nothing_is_left_is_told_as_nothing(batch, space):
+    bare = {"tokens": batch["tokens"][:, 1:2], "mask": batch["mask"][:, 1:2]}
+    condition = remembering(batch, space, ways=["drop"], rate=1.0)
+    draws = [condition.known(bare, space, torch.rand(2, 2)) for _ in range(30)]
+    assert {*torch.cat(draws).flatten().tolist()} == {NOTHING, *bare["tokens"].flatten().tolist()}
+    assert any((told == NOTHING).all() for told in draws)
+    assert all(condition(told, space).vectors.isfinite().all() for told in draws)
+
+
 def test_what_replaces_tokens_stands_in_the_training_split(batch, space):
     condition = remembering(batch, space)
     real = {*batch["tokens"][batch["mask"]].tolist()} - {*space.tokenizer.all_special_ids}
