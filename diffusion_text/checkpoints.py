@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -27,6 +27,7 @@ from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError, first_line
+from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.space_recipes import SpaceRecipe
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.tokenizers import TokenizerRecipe
@@ -38,10 +39,11 @@ from diffusion_text.values import flag, share
 
 CONTRACTS = (
     TextDataModule, SpaceRecipe, TokenizerRecipe, Writer, Denoiser, NoiseSchedule, Prediction, Loss, Weighting,
-    TimeSampling, Sampler, Condition,
+    TimeSampling, Sampler, Condition, Classifier,
 )  # fmt: skip
 PARTS = ("schedule", "prediction", "loss", "weighting", "time_sampling")
 Config = dict[str, Any]
+M = TypeVar("M", bound=torch.nn.Module)
 
 
 class Make(Protocol):
@@ -76,6 +78,12 @@ def load(checkpoint: Path) -> tuple[Config, dict[str, torch.Tensor], int]:
     return config, weights, step
 
 
+def restored(checkpoint: Path) -> tuple[Writer, Config, int]:
+    """The model of a checkpoint, where there is a GPU on that, its configuration, and its step."""
+    config, weights, step = load(checkpoint)
+    return restore(checkpoint, config, weights).to("cuda" if torch.cuda.is_available() else "cpu"), config, step
+
+
 def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) -> Writer:
     """The model of a checkpoint, with its averaged weights."""
     run = Run.of_checkpoint(checkpoint)
@@ -85,6 +93,8 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
             f"{run.directory} is a text autoencoder, which generates nothing by itself: train a denoiser on it with "
             f"python train.py text_space=bart_base text_space.pretrained={run.text_space}"
         )
+    if config["route"].get("component") == Classifier.__name__:
+        raise UserError(f"{run.directory} is a classifier: sample the run that it reads, with sampler.classifier=RUN")
     try:
         estimates, longest = estimates_read(config["route"]), len(weights["length_counts"]) - 1
     except (KeyError, TypeError, ValueError) as error:
@@ -100,6 +110,28 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     denoiser = make("model", dim=space.dim, estimates=estimates, **told_to(condition))
     parts = given({name: make(name) for name in PARTS} | {"condition": condition})
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **parts)
+    return fitted(model, weights, checkpoint)
+
+
+def restore_classifier(checkpoint: Path) -> tuple[Classifier, Config]:
+    """The classifier of a checkpoint, with its averaged weights, and its configuration."""
+    config, weights, _ = load(checkpoint)
+    if config["route"].get("component") != Classifier.__name__ or "leave.weight" not in weights:
+        run = Run.of_checkpoint(checkpoint).directory
+        raise UserError(f"sampler.classifier={run} is none: python train.py model=classifier run=RUN trains one")
+    dim = weights["leave.weight"].shape[-1]
+
+    def build() -> Classifier:
+        denoiser = assemble(config, "model", dim=dim)
+        return assemble(config, "route", denoiser=denoiser, values=config.get("attributes"), dim=dim)
+
+    with torch.device("meta"), at_most(len(weights)):
+        check_shapes({"route": ("", build())}, weights)
+    return fitted(build(), weights, checkpoint), config
+
+
+def fitted(model: M, weights: dict[str, torch.Tensor], checkpoint: Path) -> M:
+    """A model with the weights of a checkpoint; refuses those of another."""
     if difference := misfit(weights, model.state_dict()):
         raise UserError(
             f"{checkpoint} does not fit the model that this version makes of its configuration: {difference}"
@@ -128,10 +160,15 @@ def check_sizes(
     with torch.device("meta"), at_most(len(weights)):
         condition = conditioned(make, config, recipe.dim)
         denoiser = make("model", dim=recipe.dim, estimates=estimates, **told_to(condition))
-    parts = {"model": ("denoiser", denoiser)} | ({} if condition is None else {"condition": ("condition", condition)})
+    told = {} if condition is None else {"condition": ("condition.", condition)}
+    check_shapes({"model": ("denoiser.", denoiser)} | told, weights)
+
+
+def check_shapes(parts: Mapping[str, tuple[str, torch.nn.Module]], weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse parts, each by its node's name, whose parameters are not of the shapes of the weights of its prefix."""
     for node, (prefix, part) in parts.items():
         for name, parameter in part.named_parameters():
-            stored = weights.get(f"{prefix}.{name}")
+            stored = weights.get(f"{prefix}{name}")
             if stored is None or stored.shape != parameter.shape:
                 raise UserError(f"{node}: the weights do not fit: {name} would have shape {tuple(parameter.shape)}")
 

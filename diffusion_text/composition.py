@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import datasets
 import platformdirs
-import torch
 import transformers
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
@@ -28,14 +27,15 @@ from diffusion_text.checkpoints import (
     conditioned,
     estimates_read,
     given,
-    load,
-    restore,
+    restored,
     told_to,
 )
+from diffusion_text.classifying import compose_classifier, guide, identity, read_by, reading
 from diffusion_text.data.base import Encoder, TextDataModule, from_all_over
 from diffusion_text.data.sampling import steps_per_epoch
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.environment import environment
+from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.optimisation import tried
 from diffusion_text.models.space_recipes import SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
@@ -54,7 +54,7 @@ from diffusion_text.refusals import (
 )
 from diffusion_text.runs import Run, find_checkpoint
 from diffusion_text.settings import check_machine, check_sections, lightning_values, own_values
-from diffusion_text.storage import is_stored, replacing_directory, write_json
+from diffusion_text.storage import is_stored, replacing_directory, write_json, write_text
 from diffusion_text.tasks.session import Session
 from diffusion_text.tensors import read_tensors
 from diffusion_text.values import or_null, words
@@ -76,7 +76,7 @@ MACHINERY = (
 class Training:
     """Everything that a training needs, built."""
 
-    model: Writer | TextAutoencoder
+    model: Writer | TextAutoencoder | Classifier
     data: TextDataModule
     trainer: Trainer
     sampler: Sampler
@@ -91,7 +91,10 @@ class Training:
 def compose_training(cfg: DictConfig) -> Training:
     """Build a training from its configuration. What makes no sense is refused before data is touched."""
     quiet_libraries()
+    asked = cfg
     with refusing(""):
+        read = read_by(cfg)
+        cfg = cfg if read is None else reading(cfg, read.config)
         check_sections(cfg)
         check_route(cfg)
         check_machine(cfg)
@@ -111,15 +114,18 @@ def compose_training(cfg: DictConfig) -> Training:
     optimisation = make_optimisation(make) | {"seed": own["seed"]}
     seed_everything(own["seed"], workers=True, verbose=False)
     trainer = build_trainer(cfg, limits)
-    model: Writer | TextAutoencoder
+    model: Writer | TextAutoencoder | Classifier
     if is_autoencoder(cfg):
         model = compose_autoencoder(make, recipe, data, optimisation)
+    elif read is not None:
+        model = compose_classifier(make, read, data, optimisation)
     else:
         kept = run.text_space if last and recipe.kept and run.text_space.is_dir() else None
         model = compose_diffusion(cfg, make, recipe, data, optimisation, kept)
     texts_per_step = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
     facts = {"corpus": data.digest, "texts_per_step": texts_per_step}
-    facts |= {} if cfg.get("condition") is None else {"attributes": data.attributes}
+    facts |= {} if cfg.get("condition") is None and read is None else {"attributes": data.attributes}
+    facts |= {} if read is None else {"reads": identity(read.config)}
     check_texts(facts, began, run)
     limit_steps(trainer, steps_per_epoch(len(data.splits["train"]), texts_per_step), limits)
     model.save_hyperparameters(config | facts)
@@ -128,7 +134,9 @@ def compose_training(cfg: DictConfig) -> Training:
             with replacing_directory(run.text_space) as directory:
                 model.text_space.save(directory)
         if last or not run.changes.is_file():
-            write_record(cfg, run)
+            write_record(asked, run)
+        if read is not None:
+            write_text(run.config, OmegaConf.to_yaml(cfg, resolve=True))
         write_json(run.environment, environment())
     return Training(model, data, trainer, sampler, run=run, step=last.get("global_step", 0), **own)
 
@@ -176,7 +184,8 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
     with refusing(""):
         run, ckpt = (or_null(words, cfg[name], name) for name in ("run", "ckpt"))
         checkpoint = find_checkpoint(run, ckpt, words(cfg.outputs, "outputs"))
-        changes = as_data({key: value for key, value in cfg.sampler.items() if value != "run"})
+        own = {key: value for key, value in cfg.sampler.items() if not str(key).startswith("classifier")}
+        changes = as_data({key: value for key, value in own.items() if value != "run"})
     task = build(cfg, "task")
     model, config, step = restored(checkpoint)
     judge = getattr(task, "judge", None)
@@ -188,6 +197,7 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
     sampler = assemble({"sampler": kept | changes}, "sampler")
     cache_dir = cfg.cache_dir or default_cache()
     with refusing(""):
+        steering = guide(cfg.sampler, config)
         session = Session(
             model=model,
             sampler=sampler,
@@ -203,14 +213,9 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
             out=None if cfg.out is None else Path(words(cfg.out, "out")),
             data=lambda: assemble(config, "data", cache_dir=cache_dir),
             judged_by=judged_by,
+            guide=steering,
         )
     return task, session
-
-
-def restored(checkpoint: Path) -> tuple[Writer, dict[str, Any], int]:
-    """The model of a checkpoint, where there is a GPU on that, its configuration, and its step."""
-    config, weights, step = load(checkpoint)
-    return restore(checkpoint, config, weights).to("cuda" if torch.cuda.is_available() else "cpu"), config, step
 
 
 def default_cache() -> str:

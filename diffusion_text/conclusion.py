@@ -10,6 +10,7 @@ from lightning import Trainer
 from diffusion_text.data.base import SPLITS, TextDataModule, tokenizer_digest
 from diffusion_text.figures import typed
 from diffusion_text.metrics.text_quality import TextQuality
+from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import Writer
@@ -23,14 +24,18 @@ from diffusion_text.tasks.session import Session
 from diffusion_text.tasks.trace import Trace
 from diffusion_text.tensors import read_tensors
 from diffusion_text.text_spaces.bart import BartSpace
+from diffusion_text.tracking.auxiliary import (
+    autoencoder_figures,
+    classifier_figures,
+    print_autoencoder,
+    print_classifier,
+)
 from diffusion_text.tracking.charts import save_noise_prediction
 from diffusion_text.tracking.publishing import publish
 from diffusion_text.tracking.records import Record, flat
 from diffusion_text.tracking.report import write_report
 from diffusion_text.tracking.summary import (
-    autoencoder_figures,
     diffusion_figures,
-    print_autoencoder,
     print_figures,
     print_words,
     quality_verdict,
@@ -60,6 +65,9 @@ def conclude(training: Training, seconds: float) -> None:
         print_words(figures, texts)
         if isinstance(model, TextDiffusion):
             save_noise_prediction(run.plot, figures)
+    elif isinstance(model, Classifier):
+        figures = classifier_figures(logged)
+        print_classifier(figures, run)
     else:
         figures = conclude_autoencoder(training, model, logged)
     declared = model.FIGURES | TextQuality.FIGURES | SampleQuality.FIGURES | Frontier.FIGURES | Garble.FIGURES

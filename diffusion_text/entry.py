@@ -30,7 +30,9 @@ ASKED = re.compile(r"condition(\.\w+)?")  # of sample.py: what a text is to be
 KEPT = (  # paths that a run is made again from, wherever that is done, and names on the hub
     "data.dir", "cache_dir", "text_space.pretrained", "text_space.pretrained_embeddings", "tokenizer.pretrained",
 )  # fmt: skip
-PATHS = ("run", "ckpt", "outputs", "resume", "out", "hydra.run.dir", "hydra.sweep.dir", *KEPT)
+PATHS = (
+    "run", "ckpt", "outputs", "resume", "out", "sampler.classifier", "hydra.run.dir", "hydra.sweep.dir", *KEPT,
+)  # fmt: skip
 EXTRA = "joblib and submitit launchers and the optuna sweeper come with pip install -e '.[sweeps]'"
 
 
@@ -109,8 +111,9 @@ def prepared(argv: list[str]) -> list[str]:
     if any(argument.startswith("hydra.job.name=train_ddp_process_") for argument in argv):
         return argv  # those of the process that started this one
     several = bool({"-m", "--multirun"} & set(argv))
-    asked = [to_be(argument) for argument in argv[1:]] if Path(argv[0]).stem == "sample" else argv[1:]
-    given = [free(argument, several) for argument in asked]
+    samples = Path(argv[0]).stem == "sample"
+    asked = [to_be(argument) for argument in argv[1:]] if samples else argv[1:]
+    given = [free(argument, several, KEPT if samples else (*KEPT, "run")) for argument in asked]
     resumed = [argument.partition("=")[2] for argument in argv[1:] if argument.startswith("resume=")]
     if not resumed or resumed[-1] in ("", "null"):
         return [argv[0], *given]
@@ -129,8 +132,8 @@ def to_be(argument: str) -> str:
     return f"++{name if '.' in name else 'condition.any'}={literal(value)}"
 
 
-def free(argument: str, several: bool) -> str:
-    """An argument whose value is free text in the quotes that Hydra wants around it."""
+def free(argument: str, several: bool, kept: tuple[str, ...]) -> str:
+    """An argument whose value is free text in the quotes that Hydra wants around it; a path that is `kept` is whole."""
     name, equals, value = argument.partition("=")
     if not equals or value in ("", "null") or name not in (*TEXTS, *PATHS) or (several and name in PATHS):
         return argument
@@ -139,7 +142,7 @@ def free(argument: str, several: bool) -> str:
     if "${" in value:
         return argument
     path = path_of(value)
-    return f"{name}={literal(os.path.abspath(path) if name in KEPT and Path(path).exists() else path)}"  # noqa: PTH100
+    return f"{name}={literal(os.path.abspath(path) if name in kept and Path(path).exists() else path)}"  # noqa: PTH100
 
 
 def path_of(value: str) -> str:

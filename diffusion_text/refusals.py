@@ -15,6 +15,7 @@ from diffusion_text.data.base import TextDataModule
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError
 from diffusion_text.models.base import Trained
+from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
@@ -84,6 +85,8 @@ def check_route(cfg: DictConfig) -> None:
     asked = {str(override).partition("=")[0] for override in cast(list, overrides)}
     for name in (name for name in PARTS if name in asked and cfg.get(name) is None):
         raise UserError(f"{name}= is of diffusion over x_0, which this model is not: leave it out")
+    if issubclass(named_class(cfg, "route"), Classifier):
+        return  # its text space is that of a run that is finished
     space = named_class(cfg, "text_space")
     if is_autoencoder(cfg) and not issubclass(space, TrainedSpace):
         raise UserError("model=text_autoencoder trains text_space=bart_mini or text_space=bart_vae: choose one of them")

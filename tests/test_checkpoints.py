@@ -149,7 +149,7 @@ def test_a_model_that_is_told_something_comes_back_with_it(sampled, told_checkpo
     checkpoint = told_checkpoint()
     stored = torch.load(checkpoint, weights_only=True)
     model = sampled(checkpoint)[1].model
-    assert model.condition.values == stored["hyper_parameters"]["attributes"]
+    assert model.condition.named.values == stored["hyper_parameters"]["attributes"]
     assert_close(model.condition.embedding.weight, stored["state_dict"]["condition.embedding.weight"])
     assert_close(model.denoiser.prefix.enter.weight, stored["state_dict"]["denoiser.prefix.enter.weight"])
 

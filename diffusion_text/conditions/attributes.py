@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from diffusion_text.commands import nearest
-from diffusion_text.conditions.base import ANY, Condition
-from diffusion_text.errors import UserError
+from diffusion_text.conditions.base import Condition
+from diffusion_text.conditions.named import Named
 from diffusion_text.shapes import Context
-from diffusion_text.values import WIDEST, share, whole, words
+from diffusion_text.values import WIDEST, share, whole
 
 
 class Attributes(Condition):
@@ -37,10 +36,10 @@ class Attributes(Condition):
         partial: float = 0.5,
     ):
         super().__init__(values, dim)
-        self.values = {name: [words(value, name) for value in known] for name, known in values.items()}
+        self.named = Named(values)
         self.width = whole(width, "condition.width", 1, WIDEST)
         self.dropout, self.partial = share(dropout, "condition.dropout"), share(partial, "condition.partial")
-        sizes = [len(known) for known in self.values.values()]
+        sizes = self.named.sizes
         self.embedding = nn.Embedding(sum(sizes), self.width)
         self.register_buffer("first", torch.tensor([0, *accumulate(sizes[:-1])]), persistent=False)
         self.register_buffer("told", torch.zeros(self.remembers, len(sizes), dtype=torch.long))
@@ -55,7 +54,7 @@ class Attributes(Condition):
 
     @property
     def draws(self):
-        return 3 + len(self.values)
+        return 3 + len(self.named.values)
 
     def hidden(self, told, chances):
         dropped, in_part, kept = chances[:, :3].split(1, dim=1)
@@ -63,37 +62,13 @@ class Attributes(Condition):
         return told * (shown & (dropped >= self.dropout))
 
     def asked(self, wanted, read):
-        wanted = {self.only(value) if name == ANY else name: value for name, value in wanted.items()}
-        for name in wanted:
-            if name not in self.values:
-                raise UserError(
-                    f"condition.{name}: there is no such attribute{nearest(name, [*self.values])}; there are "
-                    f"{', '.join(self.values)}"
-                )
-        return torch.tensor([self.number(name, wanted.get(name)) for name in self.values])
+        return self.named.asked(wanted)
 
-    def only(self, value: str) -> str:
-        """The name of the one attribute that there is."""
-        if len(self.values) > 1:
-            raise UserError(
-                f"condition={value} is of which attribute? condition.NAME={value}, of {', '.join(self.values)}"
-            )
-        return next(iter(self.values))
-
-    def number(self, name: str, value: object) -> int:
-        """The number of a value, 0 for none."""
-        if value is None:
-            return 0
-        known = {each.lower(): number for number, each in enumerate(self.values[name], 1)}
-        if str(value).lower() not in known:
-            some = ", ".join(self.values[name][:10]) + (", …" if len(known) > 10 else "")
-            raise UserError(
-                f"condition.{name}={value} was in no text{nearest(str(value), self.values[name])}; there are {some}"
-            )
-        return known[str(value).lower()]
+    def has(self, name):
+        return self.named.has(name)
 
     def targets(self):
-        return ({name: value} for name, values in self.values.items() for value in values)
+        return self.named.targets()
 
     def remember(self, texts, space):
         told = torch.stack(list(texts["told"]))

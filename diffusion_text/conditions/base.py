@@ -14,8 +14,6 @@ from diffusion_text.errors import UserError
 from diffusion_text.shapes import Context, Counts, PerText, Told
 from diffusion_text.text_spaces.base import TextSpace
 
-ANY = "any"  # what stands for a name where there is but one
-
 
 class Condition(nn.Module, ABC):
     """From what is `told` of each text to vectors of `width` channels, which the denoiser reads beside it.
@@ -52,6 +50,10 @@ class Condition(nn.Module, ABC):
         """What a user wants of a text, as it is told; raises UserError where there is no such thing. `read` makes
         tokens of a text that is the value of a setting.
         """
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether a text can be asked to be something of this name."""
 
     def remember(self, texts: Mapping[str, Sequence[Tensor]], space: TextSpace) -> None:
         """Take over texts of the training split, `remembers` of them at most: before training starts, or goes on."""

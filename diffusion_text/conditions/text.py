@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diffusion_text.conditions.base import ANY, Condition
+from diffusion_text.conditions.base import Condition
+from diffusion_text.conditions.named import ANY
 from diffusion_text.data.tokens import NOTHING
 from diffusion_text.errors import UserError
 from diffusion_text.shapes import Context, PerText
@@ -52,13 +53,16 @@ class OtherText(Condition):
         return told.masked_fill(chances[:, :1] < self.dropout, NOTHING)
 
     def asked(self, wanted, read):
-        unknown = [name for name in wanted if name not in (ANY, TEXT)]
+        unknown = [name for name in wanted if not self.has(name)]
         if unknown:
             raise UserError(f"condition.{unknown[0]}: this run is told another text: condition.{TEXT}=…")
         if len(wanted) > 1:
             raise UserError(f"condition= and condition.{TEXT}= are the same: give one")
         [text] = wanted.values()
         return read(str(text), f"condition.{TEXT}")
+
+    def has(self, name):
+        return name in (ANY, TEXT)
 
     @torch.no_grad()
     def lengths(self, told, space, generators):

@@ -29,6 +29,7 @@ from diffusion_text.values import listed, number, one_of, or_null, share, whole
 
 Generator = torch.Generator | Sequence[torch.Generator]  # of all texts together, or one of each
 PredictX0 = Callable[[Latents, Tensor, Latents | None], Latents]
+Steer = Callable[[Latents, Tensor, Tensor], Latents]  # of x_s, the time s, and the standard deviation of x_s given x_t
 FARTHEST = 10.0  # of the log SNR that steps are spent on
 
 
@@ -141,8 +142,11 @@ class GaussianSampler(Sampler, ABC):
         generator: Generator,
         start: float = 1.0,
         drawn: TimeSampling | None = None,
+        steer: Steer | None = None,
     ) -> Iterator[ReverseStep]:
-        """Walk from `x_t` at time `start` to 0; each network evaluation is yielded, the last `x_s` is the sample."""
+        """Walk from `x_t` at time `start` to 0; each network evaluation is yielded, the last `x_s` is the sample. Every
+        other x_s goes where it is steered.
+        """
         x_0, earlier = None, None
         times = self.times(schedule, start, drawn)
 
@@ -156,6 +160,9 @@ class GaussianSampler(Sampler, ABC):
         for t, s in pairwise(times):
             x_s = self.step(x_t, t, s, clipped, schedule, generator, earlier)
             assert x_0 is not None
+            if steer is not None and s > 0:
+                std = posterior(x_t, x_0, *levels(schedule, t, x_t), *levels(schedule, s, x_t))[1]
+                x_s = steer(x_s, s, std)
             earlier = ReverseStep(t, s, x_t, x_0, x_s)
             yield earlier
             x_t = x_s

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,7 +17,10 @@ from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError
 from diffusion_text.models.writing import Given, Sampled, Writer, root_mean_square
-from diffusion_text.shapes import Context, Latents, Mask, Times
+from diffusion_text.shapes import Context, Latents, Mask, Times, Told
+
+if TYPE_CHECKING:
+    from diffusion_text.models.classifier import Steering
 
 
 class Denoising(Writer):
@@ -95,9 +100,10 @@ class Denoising(Writer):
         start: float = 1.0,
         given: Given | None = None,
         context: Context | None = None,
+        steering: Steering | None = None,
     ) -> Iterator[ReverseStep]:
-        """Denoise `x_t` from time `start` to 0, step by step, told the `context`; x̂_0 is always right where tokens are
-        `given`.
+        """Denoise `x_t` from time `start` to 0, step by step, told the `context`, led by a classifier; x̂_0 is always
+        right where tokens are `given`.
         """
 
         @torch.no_grad()
@@ -112,14 +118,23 @@ class Denoising(Writer):
             known = self.text_space.encode(given.tokens.expand(mask.shape), mask)
             return torch.where(given.where.unsqueeze(-1), known, x_0)
 
-        return sampler.reverse(x_t, predict_x0, self.schedule, generator, start, self.time_sampling)
+        steer = None if steering is None else partial(steering, mask)
+        return sampler.reverse(x_t, predict_x0, self.schedule, generator, start, self.time_sampling, steer)
 
-    def write(self, sampler, mask, generators, given, temperature, done, told=None):
+    def context_of(self, told: Told | None) -> Context | None:
+        """What the denoiser reads of what texts are told."""
+        if told is None:
+            return None
+        assert self.condition is not None
+        return self.condition(told.to(self.device), self.text_space)
+
+    def write(self, sampler, mask, generators, given, temperature, done, told=None, steering=None):
         mask = mask.to(self.device)
-        context = None if told is None else self.condition(told.to(self.device), self.text_space)
+        context = self.context_of(told)
         x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generators)
         peak = 0.0
-        for state in self.reverse(sampler, x_t, mask, generators, given=given, context=context):
+        led = {"given": given, "context": context, "steering": steering}
+        for state in self.reverse(sampler, x_t, mask, generators, **led):
             x_t = state.x_s
             peak = max(peak, root_mean_square(x_t, mask))
             done(1)

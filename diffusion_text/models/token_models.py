@@ -186,7 +186,7 @@ class Autoregressive(TokenModel):
         before = torch.cat([self.unknown.expand(len(x), 1, -1), x[:, :-1]], 1)
         return self.cross_entropy(self.logits(before, torch.zeros_like(shares), mask), tokens, mask) * mask.sum(1)
 
-    def write(self, sampler, mask, generators, given, temperature, done, told=None):
+    def write(self, sampler, mask, generators, given, temperature, done, told=None, steering=None):
         mask = mask.to(self.device)
         tokens, known = self.begin(mask, given, temperature)
         if known.any() and not known[0, : int(known[0].sum())].all():
@@ -227,7 +227,7 @@ class MaskedDiffusion(TokenModel):
         masked = ranks < many.unsqueeze(1)
         return self.cross_entropy(self.read(tokens, mask, masked), tokens, masked) * lengths
 
-    def write(self, sampler, mask, generators, given, temperature, done, told=None):
+    def write(self, sampler, mask, generators, given, temperature, done, told=None, steering=None):
         mask = mask.to(self.device)
         tokens, known = self.begin(mask, given, temperature)
         masked = mask & ~known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,11 @@ from diffusion_text.conditions.base import Condition
 from diffusion_text.diffusion.samplers import Sampler, generators_of
 from diffusion_text.errors import UserError
 from diffusion_text.models.base import Trained
-from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.shapes import Latents, Mask, PerText, Tokens, Told
 from diffusion_text.text_spaces.base import TextSpace
+
+if TYPE_CHECKING:
+    from diffusion_text.models.classifier import Steering
 
 
 class Given(NamedTuple):
@@ -64,12 +66,6 @@ class Writer(Trained):
         """−log p of each text in nats, or a bound on it from so many `draws`, in parts."""
         raise UserError(f"{type(self).__name__} does not tell how likely a text is: use model=diffusion_lm")
 
-    def step_draws(self, texts: int, batch_idx: int) -> StepDraws:
-        """What is drawn for a batch of the step that is being made; it shares that with other batches and processes."""
-        batches, ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
-        first = (batch_idx % batches * ranks + self.global_rank) * texts
-        return StepDraws(self.seed, self.global_step, self.max_length, texts, first, batches * ranks * texts)
-
     @property
     def max_length(self) -> int:
         """The most positions that a text of the training split has."""
@@ -85,8 +81,11 @@ class Writer(Trained):
         temperature: float,
         done: Callable[[int], None],
         told: Told | None = None,
+        steering: Steering | None = None,
     ) -> Sampled:
-        """Texts of this mask that are what they are `told` to be, what is random in each from its own generator."""
+        """Texts of this mask that are what they are `told` to be, or led to be, what is random in each from its own
+        generator.
+        """
 
     def draw_mask(self, generators: list[torch.Generator], length: int | None, told: Told | None = None) -> Mask:
         """x_0's mask for lengths from the training split's distribution, of such texts as are `told`, or for `length`
@@ -114,19 +113,22 @@ class Writer(Trained):
         batch_size: int = 64,
         done: Callable[[int], None] = lambda steps: None,
         told: Told | None = None,
+        steering: Steering | None = None,
     ) -> Sampled:
-        """Texts, unconditional or around the tokens `given`, each what it is `told` to be, `batch_size` at a time. Text
-        i of a seed is the same whatever is drawn beside it.
+        """Texts, unconditional or around the tokens `given`, each what it is `told` or led to be, `batch_size` at a
+        time. Text i of a seed is the same whatever is drawn beside it.
 
         A `temperature` above 0 draws the tokens from their distribution instead of taking the likeliest. `done` is told
         of every step of a batch.
         """
         batches = []
         for first in range(0, num_samples, batch_size):
-            generators = generators_of(seed, range(first, min(first + batch_size, num_samples)))
-            asked = None if told is None else told[first : first + batch_size]
+            last = min(first + batch_size, num_samples)
+            generators = generators_of(seed, range(first, last))
+            asked = None if told is None else told[first:last]
+            led = None if steering is None else steering.of(first, last)
             mask = self.draw_mask(generators, length if given is None else len(given.tokens), asked)
-            batches.append(self.write(sampler, mask, generators, given, temperature, done, asked))
+            batches.append(self.write(sampler, mask, generators, given, temperature, done, asked, led))
         longest = max(batch.tokens.shape[1] for batch in batches)
         pad_token_id = self.text_space.tokenizer.pad_token_id
         tokens = [F.pad(b.tokens, (0, longest - b.tokens.shape[1]), value=pad_token_id) for b in batches]

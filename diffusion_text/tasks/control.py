@@ -7,37 +7,44 @@ import json
 import logging
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from rich.table import Table
 
-from diffusion_text.conditions.base import Condition
 from diffusion_text.data.base import TextDataModule, pad
 from diffusion_text.data.described import as_setting
 from diffusion_text.diffusion.samplers import GaussianSampler
 from diffusion_text.errors import UserError, first_line
+from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.quality import Quality
 from diffusion_text.shapes import Tokens, Told
-from diffusion_text.storage import write_json
-from diffusion_text.tasks.session import Session
+from diffusion_text.storage import write_json, write_text
+from diffusion_text.tasks.session import Session, Wish
+from diffusion_text.tracking.charts import control, for_page
+from diffusion_text.tracking.pages import render
+from diffusion_text.tracking.summary import control_rows
 from diffusion_text.tracking.terminal import console
 from diffusion_text.values import listed, number, or_null, whole, words
 
 log = logging.getLogger(__name__)
+BESIDE = (("real texts", "test", True), ("of something else", "test", False), ("looked up", "train", True))
 Target = Mapping[str, str]
 
 
 class Row(NamedTuple):
     """Texts, one after the other for each target: the share of what is asked for that they say, word for word or in one
-    of the ways in which the corpus has it, their quality, and the networks evaluated for each.
+    of the ways in which the corpus has it, their quality, and the evaluations for each of the network, and of a
+    classifier's gradient.
     """
 
     said: float
     verbatim: float
     quality: Quality
-    evaluations: int
+    evaluations: int = 0
+    gradients: int = 0
 
 
 def read_targets(file: str) -> list[Target]:
@@ -57,25 +64,38 @@ def read_targets(file: str) -> list[Target]:
     return wanted
 
 
-def is_known(condition: Condition, target: Target) -> bool:
+def is_known(session: Session, target: Target) -> bool:
     """Whether texts were told all of it in training."""
     try:
-        condition.asked(target, lambda text, setting: torch.tensor([]))
+        session.wish(target)
     except UserError:
         return False
     return True
 
 
 class Control:
-    """Ask for each of the `targets`, `each` times at each `guidance`: lines of a .jsonl, or every value by itself.
+    """Ask for each of the `targets`, `each` times: lines of a .jsonl, or every value by itself. A model that is told
+    conditions is asked at each `guidance`, and where there is a classifier that one leads at each `scale`.
 
     Beside the texts stand those of nothing asked; real texts of the test split that are told what is asked for, and
     that are told something else instead; and training texts that are told it, which is what looking one up gives.
     """
 
-    def __init__(self, targets: str | None = None, guidance: Sequence[float] = (1.0, 2.0, 4.0), each: int = 5):
+    FIGURES: ClassVar = {
+        "said": Figure("estimate", "share of what is asked for", SAMPLES, "higher"),
+        "verbatim": Figure("estimate", "share of what is asked for", SAMPLES, "higher"),
+    }
+
+    def __init__(
+        self,
+        targets: str | None = None,
+        guidance: Sequence[float] = (1.0, 2.0, 4.0),
+        scale: Sequence[float] = (1.0, 10.0, 100.0),
+        each: int = 5,
+    ):
         self.targets = or_null(words, targets, "task.targets")
         self.guidance = listed(guidance, "task.guidance", number, fewest=1, least=0)
+        self.scale = listed(scale, "task.scale", number, fewest=1, least=0)
         self.each = whole(each, "task.each", 1)
 
     def __call__(self, session: Session) -> None:
@@ -85,27 +105,46 @@ class Control:
 
     def measure(self, session: Session) -> dict[str, Row]:
         """Every row of the table."""
-        condition = session.model.condition
-        if condition is None:
-            raise UserError("task=control is of a run that was trained with a condition: experiment=e2e_control")
-        asked = [target for target in self.wanted(condition) for _ in range(self.each)]
-        told = torch.stack([condition.asked(target, session.told_text) for target in asked])
-        drawn = {"nothing asked": (self.draw(session, None, 1.0, len(told)), session.sampler.nfe)}
-        for guidance in self.guidance:
-            cost = session.sampler.nfe * (1 if guidance == 1 else 2)
-            drawn[f"guidance {guidance:g}"] = self.draw(session, told, guidance, len(told)), cost
-        chance = random.Random(session.seed)
-        drawn["real texts"] = self.real(session, told, "test", True, chance), 0
-        drawn["of something else"] = self.real(session, told, "test", False, chance), 0
-        drawn["looked up"] = self.real(session, told, "train", True, chance), 0
-        return {name: self.row(session, asked, *what) for name, what in drawn.items()}
+        asked = [target for target in self.wanted(session) for _ in range(self.each)]
+        told, led = zip(*map(session.wish, asked), strict=True)
+        wish = Wish(*(None if each[0] is None else torch.stack(each) for each in (told, led)))
+        rows = {}
+        for name, (turned, what) in self.settings(session, wish).items():
+            tokens = turned.drawn(turned.sampler, len(asked), what).tokens.cpu()
+            evaluations, gradients = cost(turned, what)
+            rows[name] = self.row(session, asked, tokens)._replace(evaluations=evaluations, gradients=gradients)
+        chance, described = random.Random(session.seed), wish.told if wish.led is None else wish.led
+        assert described is not None
+        for name, split, same in BESIDE:
+            rows[name] = self.row(session, asked, self.real(session, described, split, same, chance))
+        return rows
 
-    def wanted(self, condition: Condition) -> list[Target]:
+    def settings(self, session: Session, wish: Wish) -> dict[str, tuple[Session, Wish]]:
+        """What is drawn: nothing asked; told, at each guidance; led, at each scale."""
+        drawn = {"nothing asked": (session, Wish())}
+        for guidance in self.guidance if wish.told is not None else ():
+            sampler = copy.copy(session.sampler)
+            assert isinstance(sampler, GaussianSampler)
+            sampler.guidance = guidance
+            drawn[f"guidance {guidance:g}"] = replace(session, sampler=sampler), wish._replace(led=None)
+        for scale in self.scale if wish.led is not None else ():
+            assert session.guide is not None
+            turned = replace(session, guide=replace(session.guide, scale=scale))
+            drawn[f"classifier {scale:g}"] = turned, Wish(led=wish.led)
+        return drawn
+
+    def wanted(self, session: Session) -> list[Target]:
         """What is asked for."""
+        condition = session.model.condition if session.guide is None else session.guide.classifier.named
+        if condition is None:
+            raise UserError(
+                "task=control is of a run that was trained with a condition, experiment=e2e_control, or that a "
+                "classifier leads, sampler.classifier=RUN"
+            )
         if self.targets is None:
             return [*condition.targets()]
         wanted = read_targets(self.targets)
-        known = [target for target in wanted if is_known(condition, target)]
+        known = [target for target in wanted if is_known(session, target)]
         if not known:
             raise UserError(
                 f"task.targets={self.targets} has no line that is known: give an object of attributes in each"
@@ -113,13 +152,6 @@ class Control:
         if unknown := [target for target in wanted if target not in known]:
             log.warning("Left out %d of %d targets, which were in no text: %s", len(unknown), len(wanted), unknown)
         return known
-
-    def draw(self, session: Session, told: Told | None, guidance: float, many: int) -> Tokens:
-        """Texts that are what they are told to be."""
-        sampler = copy.copy(session.sampler)
-        assert isinstance(sampler, GaussianSampler)
-        sampler.guidance = guidance
-        return session.drawn(sampler, many, told).tokens.cpu()
 
     def real(self, session: Session, told: Told, split: str, same: bool, chance: random.Random) -> Tokens:
         """For each target a text of a split that is told all of it, or something else in all of it; an empty text where
@@ -135,7 +167,7 @@ class Control:
             found.append(texts[chance.choice(places)]["tokens"] if places else torch.tensor([], dtype=torch.long))
         return pad(found, tokenizer.pad_token_id)[0]
 
-    def row(self, session: Session, asked: list[Target], tokens: Tokens, evaluations: int) -> Row:
+    def row(self, session: Session, asked: list[Target], tokens: Tokens) -> Row:
         """What a set of texts says, and how well."""
         texts = session.model.text_space.to_text(tokens)
         pairs = [
@@ -147,7 +179,7 @@ class Control:
         said = [session.corpus.says(*pair) for pair in pairs]
         verbatim = [TextDataModule.says(session.corpus, *pair) for pair in pairs]
         many = max(1, len(pairs))
-        return Row(sum(said) / many, sum(verbatim) / many, session.judge(tokens), evaluations)
+        return Row(sum(said) / many, sum(verbatim) / many, session.judge(tokens))
 
     def show(self, rows: dict[str, Row]) -> None:
         """Print the table."""
@@ -157,19 +189,31 @@ class Control:
         table.add_column("")
         for column in ("said", "verbatim", "judge NLL", "entropy", "unique", "NFE"):
             table.add_column(column, justify="right")
-        for name, row in rows.items():
-            figures = row.quality.figures
-            judged = (f"{figures[figure]:.3f}" for figure in ("judge_nll", "text_entropy"))
-            shares = (f"{row.said:.1%}", f"{row.verbatim:.1%}")
-            table.add_row(name, *shares, *judged, f"{figures['unique_texts']:.2f}", str(row.evaluations or ""))
+        for cells in control_rows({name: figures_of(row) for name, row in rows.items()}):
+            table.add_row(*cells)
         console().print(table)
 
     def write(self, session: Session, rows: dict[str, Row]) -> Path:
-        """The figures as .json."""
-        written: dict[str, Any] = {
-            name: {"said": row.said, "verbatim": row.verbatim, "nfe": row.evaluations} | row.quality.figures
-            for name, row in rows.items()
-        }
+        """The figures as .json, and a page with the chart; returns the page."""
+        found = {name: figures_of(row) for name, row in rows.items()}
         path = session.file("control", ".json")
-        write_json(path, written | {"seed": session.seed, "each": self.each, "targets": self.targets})
-        return path
+        write_json(path, found | {"seed": session.seed, "each": self.each, "targets": self.targets})
+        name = session.run.directory.resolve().name
+        [chart] = control(found).values()
+        page = render("control.html", {"control": for_page(chart)}, name=name, rows=control_rows(found))
+        write_text(path.with_suffix(".html"), page)
+        return path.with_suffix(".html")
+
+
+def cost(session: Session, wish: Wish) -> tuple[int, int]:
+    """Evaluations for a text: of the network, which guidance asks twice, and of a classifier's gradient."""
+    sampler, guide = session.sampler, session.guide
+    twice = wish.told is not None and isinstance(sampler, GaussianSampler) and sampler.guidance != 1
+    gradients = 0 if wish.led is None or guide is None else guide.steps * (sampler.num_steps - 1)
+    return sampler.nfe * (1 + twice), gradients
+
+
+def figures_of(row: Row) -> dict[str, Any]:
+    """As they are kept."""
+    spent = {"nfe": row.evaluations, "gradients": row.gradients}
+    return {"said": row.said, "verbatim": row.verbatim} | spent | row.quality.figures

@@ -20,7 +20,7 @@ from diffusion_text.diffusion.samplers import draw_like, generators_of
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.shapes import Latents, Mask, Tokens
 from diffusion_text.tasks.comparison import chrf, word_error_rate
-from diffusion_text.tasks.session import Session
+from diffusion_text.tasks.session import Session, Wish
 from diffusion_text.tracking.terminal import console
 from diffusion_text.values import listed, number, one_of, share, whole
 
@@ -100,7 +100,7 @@ class Garble:
         """From noise, told the garbled text; as wide as any, so that a text comes out the same beside any other."""
         told = tokens.masked_fill(~mask, NOTHING)
         told = F.pad(told, (0, session.corpus.length - told.shape[1]), value=NOTHING)
-        return session.drawn(session.sampler, len(told), told).tokens
+        return session.drawn(session.sampler, len(told), Wish(told)).tokens
 
     @torch.no_grad()
     def denoise(self, session: Session, x_0: Latents, mask: Mask) -> Latents:

@@ -33,6 +33,8 @@ def keep(session: Session, texts: list[str]) -> None:
     facts = {"seed": session.seed, "sampler": name, "nfe": sampler.nfe, "step": session.step}
     facts |= {"temperature": session.temperature} if session.temperature else {}
     facts |= {"condition": session.condition} if session.condition else {}
+    if guide := session.guide:
+        facts |= {"classifier": {"scale": guide.scale, "steps": guide.steps}}
     rows = [{"text": text, **facts} for text in texts]
     table = session.write_lines(f"{name}-{sampler.nfe}-seed-{session.seed}", rows)
     header = "  ".join(f"{key} {value}" for key, value in facts.items())

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from diffusion_text.data.base import TextDataModule, pad
 from diffusion_text.data.tokens import token_ids
 from diffusion_text.diffusion.samplers import GaussianSampler, Generator, ReverseStep, Sampler
 from diffusion_text.errors import UserError
+from diffusion_text.models.classifier import Steering
 from diffusion_text.models.quality import Judge
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import Given, Sampled, Writer
 from diffusion_text.progress import counted, counting
 from diffusion_text.runs import Run
-from diffusion_text.shapes import Latents, Mask, Tokens, Told
+from diffusion_text.shapes import Latents, Mask, Tokens
 from diffusion_text.storage import write_json_lines
 from diffusion_text.values import number, or_null, seed_number, whole, words
+
+
+class Wish(NamedTuple):
+    """What a text is to be, or each of several: as its model is `told`, and as a classifier that it is `led` by."""
+
+    told: Tensor | None = None
+    led: Tensor | None = None
+
+    def repeated(self, many: int) -> Wish:
+        """That of so many texts."""
+        return Wish(*(None if each is None else each.expand(many, -1) for each in self))
 
 
 @dataclass
@@ -46,6 +59,7 @@ class Session:
     out: Path | None = None
     data: Callable[[], TextDataModule] | None = field(default=None, repr=False)
     judged_by: Writer | None = field(default=None, repr=False)  # in place of n-grams
+    guide: Steering | None = None
     made: dict[str, Any] = field(default_factory=dict, repr=False)  # what sessions made from this one share
 
     def __post_init__(self) -> None:
@@ -54,8 +68,13 @@ class Session:
         self.text = or_null(words, self.text, "text")
         self.temperature = number(self.temperature, "temperature", least=0)
         self.batch_size = whole(self.batch_size, "batch_size", 1)
-        if self.condition and self.model.condition is None:
-            raise UserError("condition= is of a run that was trained with one: python train.py experiment=e2e_control")
+        if self.condition and self.model.condition is None and self.guide is None:
+            raise UserError(
+                "condition= is of a run that was trained with one: python train.py experiment=e2e_control; or of one "
+                "that is led there by sampler.classifier=RUN"
+            )
+        if self.guide is not None and not isinstance(self.model, TextDiffusion):
+            raise UserError(f"sampler.classifier= is for models that diffuse, not for {type(self.model).__name__}")
         if self.length is not None:
             self.length = whole(self.length, "length", 1, self.model.max_length)
 
@@ -90,22 +109,33 @@ class Session:
 
     def sample(self, given: Given | None = None) -> Sampled:
         """Texts, of anything or of what is asked for, all of them or around what is given."""
-        return self.drawn(self.sampler, self.num_samples, self.told, given)
+        wish = self.wish(self.condition)
+        if self.guide is not None and wish.led is None:
+            raise UserError("sampler.classifier= leads to what is asked for: condition.NAME=VALUE")
+        return self.drawn(self.sampler, self.num_samples, wish.repeated(self.num_samples), given)
 
-    def drawn(self, sampler: Sampler, many: int, told: Told | None, given: Given | None = None) -> Sampled:
-        """So many texts, by any sampler, each what it is told to be."""
+    def drawn(self, sampler: Sampler, many: int, wish: Wish, given: Given | None = None) -> Sampled:
+        """So many texts, by any sampler, each what is wished for."""
         with counting("Sampling", math.ceil(many / self.batch_size) * sampler.num_steps) as done:
             return self.model.sample(
-                sampler, many, self.seed, self.length, given, self.temperature, self.batch_size, done, told
-            )
+                sampler, many, self.seed, self.length, given, self.temperature, self.batch_size, done, wish.told,
+                self.steering(wish),
+            )  # fmt: skip
 
-    @property
-    def told(self) -> Told | None:
-        """What each text is to be, where anything is asked of them."""
-        if not self.condition:
-            return None
-        assert self.model.condition is not None
-        return self.model.condition.asked(self.condition, self.told_text).expand(self.num_samples, -1)
+    def steering(self, wish: Wish) -> Steering | None:
+        """The classifier on its way there."""
+        return None if self.guide is None or wish.led is None else replace(self.guide, told=wish.led)
+
+    def wish(self, condition: Mapping[str, Any]) -> Wish:
+        """What a text is to be: the model is told what it can be told, and led by the classifier to what that reads."""
+        own, guide = self.model.condition, self.guide
+        read = {name for name in condition if guide is not None and (own is None or guide.classifier.named.has(name))}
+        told = {name: value for name, value in condition.items() if name not in read or (own and own.has(name))}
+        led = {name: condition[name] for name in condition if name in read}
+        return Wish(
+            None if own is None or not told else own.asked(told, self.told_text),
+            None if guide is None or not led else guide.classifier.named.asked(led),
+        )
 
     def told_text(self, text: str, setting: str) -> torch.Tensor:
         """Tokens of a text that the model is told, as the corpus has them; refuses one that is too long."""
@@ -124,10 +154,13 @@ class Session:
             raise UserError(f"{setting}= has {len(ids)} tokens: this run takes from 1 to {room}")
 
     def reverse(self, x_t: Latents, mask: Mask, generator: Generator, start: float = 1.0) -> Iterator[ReverseStep]:
-        """The model's reverse run, counted where someone watches."""
+        """The model's reverse run to what is asked for, counted where someone watches."""
+        wish, model = self.wish(self.condition).repeated(len(mask)), self.diffusion
+        context = model.context_of(wish.told)
         with counting("Denoising", self.sampler.num_steps) as done:
             assert isinstance(self.sampler, GaussianSampler)
-            yield from counted(self.diffusion.reverse(self.sampler, x_t, mask, generator, start), done)
+            steps = model.reverse(self.sampler, x_t, mask, generator, start, None, context, self.steering(wish))
+            yield from counted(steps, done)
 
     def read(self, sampled: Sampled) -> list[str]:
         """What was sampled, as text."""

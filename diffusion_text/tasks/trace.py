@@ -37,7 +37,8 @@ class Trace:
         """The kept steps of one text's reverse run."""
         model, sampler = session.diffusion, session.sampler
         generators = generators_of(session.seed, range(1))
-        mask = model.draw_mask(generators, session.length).to(model.device)
+        told = session.wish(session.condition).repeated(1).told
+        mask = model.draw_mask(generators, session.length, told).to(model.device)
         x_t = draw_like(torch.empty(*mask.shape, model.text_space.dim, device=model.device), generators)
         kept = set(torch.linspace(0, sampler.num_steps - 1, self.steps).round().long().tolist())
         rows: list[dict[str, Any]] = []
@@ -66,7 +67,8 @@ class Trace:
     def write(self, session: Session, rows: list[dict[str, Any]]) -> Path:
         """A line a step, as .jsonl, and the page beside it; returns the former."""
         path = session.write_lines("trace", rows)
-        title = f"{session.run.directory.resolve().name}, seed {session.seed}"
+        told = [f"{name} {value}" for name, value in session.condition.items()]
+        title = ", ".join([session.run.directory.resolve().name, *told, f"seed {session.seed}"])
         write_text(path.with_suffix(".html"), render("trace.html", name=title, trace=rows))
         return path
 

@@ -122,6 +122,15 @@ def noise_prediction(figures: dict[str, Any]) -> dict[str, Any]:
     return charts
 
 
+def values_read(figures: dict[str, Any]) -> dict[str, Any]:
+    """The share of what is known of the validation split's texts that a classifier reads, at ten times."""
+    val, title = figures["val"], "share of what is known that is read"
+    t = [(i + 0.5) / len(val["values_read"]["bins"]) for i in range(len(val["values_read"]["bins"]))]
+    commonest = [(moment, val["commonest"]) for moment in t]
+    lines = {"this model": [*zip(t, val["values_read"]["bins"], strict=True)], "the commonest value": commonest}
+    return {title: line_chart(lines, "t", title, 1.0)}
+
+
 def save_noise_prediction(path: Path, figures: dict[str, Any]) -> None:
     """The same in one picture."""
     import altair as alt
@@ -144,6 +153,19 @@ def frontier(written: dict[str, Any]) -> dict[str, Any]:
     lines["real text"] = [(real["text_entropy"], real["judge_nll"])]
     title = "judge NLL, nats a token: lower is better"
     return {title: line_chart(lines, "entropy of each text, nats", title)}
+
+
+def control(written: dict[str, Any]) -> dict[str, Any]:
+    """What is said of what is asked for, against the judge NLL: a line over the guidances, one over a classifier's
+    scales, and a point for whatever stands beside them.
+    """
+    points: dict[str, list[tuple[float, float]]] = {}
+    for name, row in written.items():
+        if isinstance(row, dict):
+            steered = next((way for way in ("guidance", "classifier") if name.startswith(way)), name)
+            points.setdefault(steered, []).append((100 * row["said"], row["judge_nll"]))
+    title = "judge NLL, nats a token: lower is better"
+    return {title: line_chart(points, "% of what is asked for that is said", title)} if points else {}
 
 
 CURVES: dict[str, dict[str, dict[str, str]]] = {  # section: chart: {line: metric}

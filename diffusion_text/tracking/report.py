@@ -7,9 +7,10 @@ from typing import Any
 
 from diffusion_text.storage import write_text
 from diffusion_text.tracking import charts
+from diffusion_text.tracking.auxiliary import AUTOENCODER_ROWS
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.records import Record
-from diffusion_text.tracking.summary import AUTOENCODER_ROWS, quality_rows
+from diffusion_text.tracking.summary import quality_rows
 from diffusion_text.tracking.titles import PREDICTORS, QUANTITIES
 
 Rows = list[list[str]]
@@ -22,6 +23,8 @@ def write_report(record: Record) -> None:
         name_charts(section, draw(record.figures) if "model" in record.figures["val"] else {})
         for section, draw in (("by log SNR", charts.information), ("by t", charts.noise_prediction))
     )
+    if "values_read" in record.figures["val"]:
+        by_noise = name_charts("by t", charts.values_read(record.figures))
     frontier = name_charts("frontier", charts.frontier(record.newest_json("frontier*.json")))
     drawn = {name: charts.for_page(chart) for _, name, chart in chain(by_snr, by_noise, frontier, *sections.values())}
     page = render(

@@ -16,23 +16,12 @@ from diffusion_text.metrics.likelihood import Likelihood
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.evaluation import PREDICTORS
-from diffusion_text.models.text_autoencoder import NOISE_LEVELS, noisy_accuracy
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import Writer
-from diffusion_text.runs import Run
 from diffusion_text.tracking.terminal import console
 from diffusion_text.tracking.titles import INFORMATION, JUDGED_BY_A_MODEL, QUALITY
 from diffusion_text.tracking.titles import PREDICTORS as TITLES
 
-AUTOENCODER_ROWS = {
-    "loss": "loss",
-    "reconstruction": "reconstruction, nats a token",
-    "kl": "KL, nats a latent",
-    "accuracy": "token accuracy, given those before",
-    "token_accuracy": "token accuracy, decoded freely",
-    "exact_match": "texts decoded exactly",
-    **{noisy_accuracy(level): f"token accuracy at noise {level:g} std" for level in NOISE_LEVELS},
-}
 Columns = dict[str, dict[str, float]]  # text quality of samples, real text and unigrams
 GAINED = 0.97  # share of the loss without context above which context has taught nothing
 EXPLODED = 3  # root mean square of sampled x_0 above which it is nothing like data, whose own is 1
@@ -263,30 +252,17 @@ def token_figures(model: Writer, logged: dict[str, Any]) -> dict[str, Any]:
     return figures | {"information_verdict": sentence}
 
 
-# ---- text autoencoder
-
-
-def autoencoder_figures(logged: dict[str, Any]) -> dict[str, Any]:
-    """What validation and test measured."""
-    stages = {stage: {} for stage in ("val", "test")}  # type: dict[str, Any]
-    for name, value in logged.items():
-        stage, _, quantity = name.partition("/")
-        stages[stage][quantity] = float(value)
-    return stages
-
-
-def print_autoencoder(figures: dict[str, Any], run: Run) -> None:
-    """The table, some texts with their reconstructions, and how to go on."""
-    table = Table(title="Text autoencoder, averaged weights", title_justify="left")
-    table.add_column("figure")
-    for stage in ("validation", "test"):
-        table.add_column(stage, justify="right")
-    for name, title in AUTOENCODER_ROWS.items():
-        table.add_row(title, *(f"{figures[stage][name]:.3f}" for stage in ("val", "test")))
-    out = console()
-    out.print(table)
-    for original, reconstruction in figures["reconstructions"]:
-        out.print("  " + " ".join(original.split()), highlight=False, markup=False)
-        out.print("› " + " ".join(reconstruction.split()), highlight=False, markup=False)
-    go_on = f"python train.py text_space=bart_base text_space.pretrained={run.text_space}"
-    out.print(f"Diffuse over its latents: {go_on}", highlight=False, markup=False, soft_wrap=True)
+def control_rows(written: dict[str, Any]) -> list[list[str]]:
+    """Of each set of texts what is said, its quality, and the evaluations of the network and of a classifier."""
+    return [
+        [
+            name,
+            f"{row['said']:.1%}",
+            f"{row['verbatim']:.1%}",
+            *(f"{row[figure]:.3f}" for figure in ("judge_nll", "text_entropy")),
+            f"{row['unique_texts']:.2f}",
+            " + ".join(str(row[spent]) for spent in ("nfe", "gradients") if row[spent]),
+        ]
+        for name, row in written.items()
+        if isinstance(row, dict)
+    ]

@@ -1,7 +1,8 @@
 """Follows instructions one after another in one process, so that libraries are imported once.
 
 Reads a JSON list of argument lists from standard input. A script comes first, `-m` and a module, `pytest`, or `exec`
-and Python code. Writes a JSON list of exit codes and outputs. `outputs/DATE/TIME-NAME` is the newest run with samples.
+and Python code. Writes a JSON list of exit codes and outputs. `outputs/DATE/TIME-NAME` is the newest run with samples,
+`outputs/DATE/TIME-classifier` the newest classifier.
 """
 
 import contextlib
@@ -17,17 +18,21 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-PLACEHOLDER = "outputs/DATE/TIME-NAME"
+PLACEHOLDERS = {"outputs/DATE/TIME-NAME": "*/*/samples", "outputs/DATE/TIME-classifier": "*/*-classifier/checkpoints"}
 
 
-def newest_run():
-    samples = Path("outputs").glob("*/*/samples")
-    return str(max(samples, key=lambda path: path.stat().st_mtime, default=Path(PLACEHOLDER, "none")).parent)
+def filled(argument):
+    """An argument with a run for each placeholder."""
+    for placeholder, inside in PLACEHOLDERS.items():
+        found = Path("outputs").glob(inside)
+        newest = max(found, key=lambda path: path.stat().st_mtime, default=Path(placeholder, "none")).parent
+        argument = argument.replace(placeholder, str(newest))
+    return argument
 
 
 def follow(program, *arguments):
     """The exit code and what was printed."""
-    arguments = [argument.replace(PLACEHOLDER, newest_run()) for argument in arguments]
+    arguments = [filled(argument) for argument in arguments]
     sys.argv = arguments if program == "-m" else [program, *arguments]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):

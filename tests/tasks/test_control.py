@@ -62,7 +62,9 @@ def test_the_table_has_every_row_and_real_texts_say_what_they_are_told(asked, tm
     assert rows["of something else"].said == 0
     task.show(rows)
     assert "looked up" in capsys.readouterr().out
-    written = json.loads(task.write(session, rows).read_text(encoding="utf-8"))
+    page = task.write(session, rows)
+    assert "of something else" in page.read_text(encoding="utf-8")
+    written = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     assert written["looked up"]["said"] == 1
 
 
@@ -71,23 +73,23 @@ def test_targets_may_be_lists_of_tokens_and_those_in_no_text_are_left_out(asked,
     (tmp_path / "targets.jsonl").write_text("\n".join(lines), encoding="utf-8")
     task, session = asked("task=control", f"task.targets={tmp_path}/targets.jsonl")
     known = [{"area": "city centre"}, {"food": "Italian", "family_friendly": "no"}]
-    assert task.wanted(session.model.condition) == known
+    assert task.wanted(session) == known
     assert "Left out 1 of 3 targets, which were in no text: [{'food': 'Thai'}]" in caplog.text
     (tmp_path / "targets.jsonl").write_text(lines[1], encoding="utf-8")
     with pytest.raises(UserError, match=r"has no line that is known"):
-        task.wanted(session.model.condition)
+        task.wanted(session)
     (tmp_path / "targets.jsonl").write_text("5\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"targets\.jsonl: 5 is neither an object of attributes nor a list of tokens"):
-        task.wanted(session.model.condition)
+        task.wanted(session)
     (tmp_path / "targets.jsonl").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"^cannot read task\.targets=[^\n]*targets\.jsonl: [^\n]*$"):
-        task.wanted(session.model.condition)
+        task.wanted(session)
 
 
 def test_every_value_is_asked_for_by_itself(asked):
     task, session = asked("task=control")
-    wanted = task.wanted(session.model.condition)
-    assert len(wanted) == sum(map(len, session.model.condition.values.values()))
+    wanted = task.wanted(session)
+    assert len(wanted) == sum(map(len, session.model.condition.named.values.values()))
     assert {"food": "Italian"} in wanted
 
 

@@ -2,7 +2,6 @@ import json
 import random
 
 import pytest
-import torch
 
 from diffusion_text.composition import compose_training
 from diffusion_text.errors import UserError
@@ -63,7 +62,7 @@ def test_a_model_that_is_told_the_garbled_text_writes_the_restored_one(told, mon
     task, session = told("task=garble", "task.how=repeat", "num_samples=3", "task.rate=0.5")
     asked = []
     sample = session.model.sample
-    monkeypatch.setattr(session.model, "sample", lambda *given: asked.append(given[-1]) or sample(*given))
+    monkeypatch.setattr(session.model, "sample", lambda *given: asked.append(given[-2]) or sample(*given))
     task(session)
     [file] = session.run.samples.glob("garble*.jsonl")
     first, *texts = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -79,7 +78,6 @@ def test_a_users_text_is_restored(told):
     [file] = session.run.samples.glob("*.jsonl")
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     assert [row["condition"] for row in rows] == [{"text": "stone river"}] * 2
-    assert torch.equal(session.told[0], session.told[1])
 
 
 @pytest.mark.parametrize(
