@@ -166,6 +166,8 @@ def compose_diffusion(
         texts = from_all_over(data.splits["train"], condition.remembers)
         columns = [name for name in texts.column_names if name != "latents"]
         condition.remember({name: list(texts[name]) for name in columns}, space)
+        if condition.reads is not None:
+            model.told_counts = condition.counts(data.splits["train"]["told"])
     return model
 
 
@@ -209,6 +211,7 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
             text=cfg.text,
             temperature=cfg.temperature,
             condition={str(name): value for name, value in cfg.condition.items()},
+            conditions=cfg.conditions,
             batch_size=cfg.batch_size,
             out=None if cfg.out is None else Path(words(cfg.out, "out")),
             data=lambda: assemble(config, "data", cache_dir=cache_dir),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lightning import Trainer
 
+from diffusion_text.conditions.attributes import Attributes
 from diffusion_text.data.base import SPLITS, TextDataModule, tokenizer_digest
 from diffusion_text.figures import typed
 from diffusion_text.metrics.text_quality import TextQuality
@@ -15,7 +17,9 @@ from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import Writer
 from diffusion_text.progress import progress_bar
+from diffusion_text.sampled_texts import in_words
 from diffusion_text.storage import is_stored, write_json
+from diffusion_text.tasks.control import Control
 from diffusion_text.tasks.frontier import Frontier, sentences
 from diffusion_text.tasks.garble import Garble
 from diffusion_text.tasks.generate import keep
@@ -70,7 +74,14 @@ def conclude(training: Training, seconds: float) -> None:
         print_classifier(figures, run)
     else:
         figures = conclude_autoencoder(training, model, logged)
-    declared = model.FIGURES | TextQuality.FIGURES | SampleQuality.FIGURES | Frontier.FIGURES | Garble.FIGURES
+    declared = (
+        model.FIGURES
+        | TextQuality.FIGURES
+        | SampleQuality.FIGURES
+        | Frontier.FIGURES
+        | Garble.FIGURES
+        | Control.FIGURES
+    )
     names = [name for name, _ in flat(figures | facts) if not name.rpartition("/")[2].isdigit()]
     facts["figures"] = typed(names, declared, ruler(training))
     write_json(run.metrics, figures | facts)
@@ -118,18 +129,22 @@ def conclude_writer(
         figures["alarms"] = alarms
     texts = []
     if session.num_samples:
-        samples = session.sample()
+        wish, asked = session.as_told()
+        samples = session.drawn(session.sampler, len(asked) or session.num_samples, wish)
         texts = session.read(samples)
-        keep(session, texts)
+        keep(session, texts, asked)
+        texts = [f"{in_words(what)}: {text}" if what else text for text, what in zip_longest(texts, asked)]
         if isinstance(model, TextDiffusion):
             sizes = {"rms": samples.rms, "peak_rms": samples.peak_rms}
             figures["samples"] = sizes | {"verdict": sampling_verdict(**sizes)}
     return figures | look_closely(session, **training.report), texts
 
 
-def look_closely(session: Session, quality: int, frontier: int, garbled: int, trace_steps: int) -> dict[str, Any]:
+def look_closely(
+    session: Session, quality: int, frontier: int, garbled: int, trace_steps: int, control: int
+) -> dict[str, Any]:
     """Judge `quality` samples, and `frontier` at each setting that trades quality for variety, restore `garbled` texts,
-    trace one text in `trace_steps` steps; the figures of it.
+    ask `control` times for each value that there is to ask for, trace one text in `trace_steps` steps; the figures.
     """
     figures: dict[str, Any] = {}
     if quality:
@@ -152,6 +167,11 @@ def look_closely(session: Session, quality: int, frontier: int, garbled: int, tr
         restored = garble.measure(some, garble.garblings[0])
         garble.write(some, restored)
         figures["garbled"] = restored.scores
+    if control and isinstance(session.model.condition, Attributes):
+        asking = Control(guidance=[1.0, 2.0], each=control)
+        rows = asking.measure(session)
+        asking.write(session, rows)
+        figures["control"] = {name: {"said": row.said, "verbatim": row.verbatim} for name, row in rows.items()}
     if trace_steps and has_noise:
         trace = Trace(trace_steps)
         trace.write(session, trace.measure(session))

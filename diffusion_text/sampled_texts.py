@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ Lines = list[dict[str, Any]]
 
 
 def read(file: Path) -> Lines:
-    """Each validation's `step` and `texts`."""
+    """Each validation's `step` and `texts`, and what these were `told` where they were told anything."""
     return read_json_lines(file)
 
 
-def append(file: Path, step: int, texts: list[str]) -> None:
+def append(file: Path, step: int, texts: list[str], told: list[dict[str, str]]) -> None:
     """Add a validation, in the place of any of this step or later ones."""
     keep(file, step - 1)
-    append_json(file, {"step": step, "texts": texts})
+    append_json(file, {"step": step, "texts": texts} | ({"told": told} if told else {}))
+
+
+def in_words(asked: Mapping[str, Any]) -> str:
+    """What a text was asked to be, or told, in a line."""
+    return ", ".join(" ".join(f"{name} {value}".split()) for name, value in asked.items())
 
 
 def keep(file: Path, step: int) -> None:
@@ -30,7 +36,9 @@ def keep(file: Path, step: int) -> None:
 
 
 def table(lines: Lines) -> tuple[list[str], list[list[Any]]]:
-    """Columns and data: a row a validation, a column a text."""
+    """Columns and data: a row a validation, a column a text, in whose title stands what it was told."""
     most = max((len(line["texts"]) for line in lines), default=0)
     data = [[line["step"], *line["texts"], *[""] * (most - len(line["texts"]))] for line in lines]
-    return ["step", *(f"text {i}" for i in range(1, most + 1))], data
+    told = [in_words(asked) for asked in lines[-1].get("told", [])] if lines else []
+    told += [""] * (most - len(told))
+    return ["step", *(f"text {i}" + (f": {asked}" if asked else "") for i, asked in enumerate(told, 1))], data

@@ -14,7 +14,7 @@ from diffusion_text.errors import UserError
 from diffusion_text.values import number, one_of, or_null, seed_number, whole, words, written
 
 SECTIONS = ("callbacks", "data", "logger", "objective", "report", "route", "text_space", "trainer")
-REPORT = ("quality", "frontier", "garbled", "trace_steps")
+REPORT = ("quality", "frontier", "garbled", "trace_steps", "control")
 MOST_DEVICES = 1_024
 LEAST = {"max_steps": -1, "max_epochs": -1, "accumulate_grad_batches": 1, "log_every_n_steps": 1}
 

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
@@ -37,8 +38,8 @@ class SampleTexts(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: Writer) -> None:  # type: ignore[override]
         if trainer.sanity_checking or not trainer.is_global_zero or not self.num_samples:
             return
-        texts = pl_module.text_space.to_text(pl_module.generate(self.sampler, self.num_samples, self.seed))
-        sampled_texts.append(self.file, trainer.global_step, texts)
+        texts, asked = self.draw(trainer, pl_module)
+        sampled_texts.append(self.file, trainer.global_step, texts, asked)
         columns, data = sampled_texts.table(sampled_texts.read(self.file))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -49,3 +50,11 @@ class SampleTexts(Callback):
             self.sampler.nfe,
             " ".join(texts[0].split()),
         )
+
+    def draw(self, trainer: Trainer, model: Writer) -> tuple[list[str], list[dict[str, str]]]:
+        """Texts; those of a model that is told conditions are told what real texts are, and that comes with them."""
+        batch = trainer.datamodule.batch("validation", self.num_samples)  # type: ignore[attr-defined]
+        told = model.told(batch, torch.Generator().manual_seed(self.seed))
+        many = self.num_samples if told is None else len(told)
+        texts = model.text_space.to_text(model.sample(self.sampler, many, self.seed, told=told).tokens)
+        return texts, model.worded(told)

@@ -64,6 +64,12 @@ class Attributes(Condition):
     def asked(self, wanted, read):
         return self.named.asked(wanted)
 
+    def worded(self, told, space):
+        return self.named.worded(told)
+
+    def counts(self, told):
+        return self.named.counts(told)
+
     def has(self, name):
         return self.named.has(name)
 

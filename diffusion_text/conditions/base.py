@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -54,6 +54,16 @@ class Condition(nn.Module, ABC):
     @abstractmethod
     def has(self, name: str) -> bool:
         """Whether a text can be asked to be something of this name."""
+
+    @abstractmethod
+    def worded(self, told: Told, space: TextSpace) -> list[dict[str, str]]:
+        """What texts are told, as `asked` takes it."""
+
+    def counts(self, told: Iterable[Tensor]) -> dict[str, Counts]:
+        """How many texts are told nothing of each thing that there is to tell, and each of its values, of all that are
+        told one of a set of values.
+        """
+        return {}
 
     def remember(self, texts: Mapping[str, Sequence[Tensor]], space: TextSpace) -> None:
         """Take over texts of the training split, `remembers` of them at most: before training starts, or goes on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffusion_text.commands import nearest
 from diffusion_text.errors import UserError
+from diffusion_text.shapes import Counts
 from diffusion_text.values import words
 
 ANY = "any"  # what stands for a name where there is but one
@@ -41,6 +42,22 @@ class Named:
                     f"{', '.join(self.values)}"
                 )
         return torch.tensor([self.number(name, wanted.get(name)) for name in self.values])
+
+    def worded(self, told: Int[Tensor, "batch attributes"]) -> list[dict[str, str]]:
+        """What texts are told, as `asked` takes it."""
+        named = self.values.items()
+        return [
+            {name: values[number - 1] for (name, values), number in zip(named, text, strict=True) if number}
+            for text in told.tolist()
+        ]
+
+    def counts(self, told: Iterable[Tensor]) -> dict[str, Counts]:
+        """How many of the texts are told nothing of an attribute, and each of its values."""
+        numbers = torch.stack(list(told))
+        return {
+            name: numbers[:, place].bincount(minlength=len(values) + 1)
+            for place, (name, values) in enumerate(self.values.items())
+        }
 
     def only(self, value: str) -> str:
         """The name of the one attribute that there is."""

@@ -61,6 +61,10 @@ class OtherText(Condition):
         [text] = wanted.values()
         return read(str(text), f"condition.{TEXT}")
 
+    def worded(self, told, space):
+        texts = [text[text != NOTHING].tolist() for text in told]
+        return [{TEXT: text} for text in space.to_text(texts)]
+
     def has(self, name):
         return name in (ANY, TEXT)
 

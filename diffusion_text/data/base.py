@@ -260,6 +260,11 @@ class TextDataModule(LightningDataModule, ABC):
         """`eval_texts` texts from all over a split, or all where there are no more."""
         return from_all_over(self.splits[split], self.eval_texts)
 
+    def batch(self, split: str, many: int) -> dict[str, Tensor]:
+        """The first texts of those that are evaluated of a split: so many, or all."""
+        texts = self.evaluated(split)
+        return self.collate([texts[place] for place in range(min(many, len(texts)))])
+
     def _in_order(self, split: str) -> DataLoader:
         dataset = self.evaluated(split)
         return self._loader(dataset, DistributedSampler(dataset, *self._ranks(), shuffle=False))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from diffusion_text.diagnostics.references import rank_bound
 from diffusion_text.diffusion.gaussian import per_text
 from diffusion_text.diffusion.schedules import NoiseSchedule
-from diffusion_text.shapes import Context, Latents, Mask, Times
+from diffusion_text.shapes import Context, Counts, Latents, Mask, Times
 
 Denoise = Callable[[Latents, Times, Mask], Latents]
 TokensOf = Int[Tensor, "batch tokens"]
@@ -115,6 +115,25 @@ def condition_sensitivity(denoiser: Callable[..., Latents], x_t: Latents, mask: 
     if not any_told:
         advice = "none of these texts is told anything: look at what the corpus says of its texts"
     return judge("sees the condition", f"changes by {change:.1%}", insensitive and any_told, insensitive, advice)
+
+
+def condition_in_the_data(counts: dict[str, Counts]) -> Check:
+    """How many of the training texts are told each attribute, and how many values stand in one text alone; `counts` has
+    by attribute how many texts are told nothing of it, and each of its values.
+    """
+    told = {name: float(1 - each[0] / each.sum()) for name, each in counts.items()}
+    values = sum(len(each) - 1 for each in counts.values())
+    lonely = [name for name, each in counts.items() if bool((each[1:] == 1).any())]
+    alone = sum(int((each[1:] == 1).sum()) for each in counts.values())
+    rarest = min(told, key=told.__getitem__)
+    measured = f"{len(told)} told in {told[rarest]:.0%} of texts and more, {alone} of {values} values in one alone"
+    nothing = max(told.values()) == 0
+    advice = (
+        f"what stands in one text cannot be told from the rest of it: look at {', '.join(lonely[:3])} in the corpus"
+    )
+    if nothing:
+        advice = "no text of the training split is told anything: look at the corpus"
+    return judge("condition in the data", measured, nothing, alone > 0, advice)
 
 
 def latent_scale(x_0: Latents, mask: Mask) -> Check:

@@ -85,9 +85,7 @@ class Classifier(Trained):
 
     def count(self, told: Iterable[Tensor]) -> None:
         """Take over what the texts of the training split are told."""
-        numbers = torch.stack(list(told))
-        each = [numbers[:, i].bincount(minlength=size + 1)[1:] for i, size in enumerate(self.named.sizes)]
-        self.counts.copy_(torch.cat(each))
+        self.counts.copy_(torch.cat([counts[1:] for counts in self.named.counts(told).values()]))
 
     # ---- training
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from diffusion_text.diagnostics.preflight import (
     ACROSS,
     Check,
+    condition_in_the_data,
     condition_sensitivity,
     decoder_tolerance,
     first_step,
@@ -80,6 +81,7 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSam
         output_rank(denoiser, denoiser.output_width, space.dim, model.is_bare_epsilon, x_0.device),
         position_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         time_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
+        *([condition_in_the_data(model.told_counts)] if model.told_counts else []),
         *([condition_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN], context)] if context else []),
         padding_leak(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         padding_in_loss(lambda changed: model.losses(batch, noisy, changed)["loss"].mean(), output, real),

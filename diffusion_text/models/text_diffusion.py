@@ -158,12 +158,10 @@ class TextDiffusion(Denoising):
         """
         if self.condition is None:
             return None
-        many, mask = self.condition.draws, batch["mask"]
-        if isinstance(random, StepDraws):
-            drawn = random.uniform(many, mask.device)
-            told = self.condition.hidden(self.condition.known(batch, self.text_space, drawn), drawn)
-        else:
-            told = self.condition.known(batch, self.text_space, torch.rand(len(mask), many, generator=random))
+        if not isinstance(random, StepDraws):
+            return self.context_of(self.told(batch, random))
+        drawn = random.uniform(self.condition.draws, batch["mask"].device)
+        told = self.condition.hidden(self.condition.known(batch, self.text_space, drawn), drawn)
         return self.condition(told, self.text_space)
 
     # ---- prediction: training and sampling both go through here

@@ -16,7 +16,7 @@ from diffusion_text.conditions.base import Condition
 from diffusion_text.diffusion.samplers import Sampler, generators_of
 from diffusion_text.errors import UserError
 from diffusion_text.models.base import Trained
-from diffusion_text.shapes import Latents, Mask, PerText, Tokens, Told
+from diffusion_text.shapes import Counts, Latents, Mask, PerText, Tokens, Told
 from diffusion_text.text_spaces.base import TextSpace
 
 if TYPE_CHECKING:
@@ -53,7 +53,19 @@ class Writer(Trained):
     def __init__(self, max_length: int, condition: Condition | None = None, **optimisation):
         super().__init__(**optimisation)
         self.condition = condition
+        self.told_counts: dict[str, Counts] = {}  # texts of the training split that are told nothing, and each value
         self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
+
+    def told(self, batch: dict[str, Tensor], generator: torch.Generator) -> Told | None:
+        """All that there is to tell of a batch's texts."""
+        if self.condition is None:
+            return None
+        chances = torch.rand(len(batch["mask"]), self.condition.draws, generator=generator)
+        return self.condition.known(batch, self.text_space, chances)
+
+    def worded(self, told: Told | None) -> list[dict[str, str]]:
+        """What texts are told, as a user asks for it."""
+        return [] if self.condition is None or told is None else self.condition.worded(told, self.text_space)
 
     @property
     @abstractmethod

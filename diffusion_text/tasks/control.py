@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -15,14 +14,14 @@ import torch
 from rich.table import Table
 
 from diffusion_text.data.base import TextDataModule, pad
-from diffusion_text.data.described import as_setting
 from diffusion_text.diffusion.samplers import GaussianSampler
-from diffusion_text.errors import UserError, first_line
+from diffusion_text.errors import UserError
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.quality import Quality
 from diffusion_text.shapes import Tokens, Told
 from diffusion_text.storage import write_json, write_text
-from diffusion_text.tasks.session import Session, Wish
+from diffusion_text.tasks.session import Session, Wish, stacked
+from diffusion_text.tasks.targets import Target, read_targets
 from diffusion_text.tracking.charts import control, for_page
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.summary import control_rows
@@ -31,7 +30,6 @@ from diffusion_text.values import listed, number, or_null, whole, words
 
 log = logging.getLogger(__name__)
 BESIDE = (("real texts", "test", True), ("of something else", "test", False), ("looked up", "train", True))
-Target = Mapping[str, str]
 
 
 class Row(NamedTuple):
@@ -45,23 +43,6 @@ class Row(NamedTuple):
     quality: Quality
     evaluations: int = 0
     gradients: int = 0
-
-
-def read_targets(file: str) -> list[Target]:
-    """A user's targets: an object of attributes a line, or a list such as `["Type", ":", "pub"]` (Li et al. 2022)."""
-    try:
-        lines = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read task.targets={file}: {first_line(error)}") from error
-    wanted: list[Target] = []
-    for line in lines:
-        if isinstance(line, list):
-            name, _, value = " ".join(map(str, line)).partition(" : ")
-            line = {as_setting(name): value}
-        if not isinstance(line, dict):
-            raise UserError(f"task.targets={file}: {line} is neither an object of attributes nor a list of tokens")
-        wanted.append(line)
-    return wanted
 
 
 def is_known(session: Session, target: Target) -> bool:
@@ -106,8 +87,7 @@ class Control:
     def measure(self, session: Session) -> dict[str, Row]:
         """Every row of the table."""
         asked = [target for target in self.wanted(session) for _ in range(self.each)]
-        told, led = zip(*map(session.wish, asked), strict=True)
-        wish = Wish(*(None if each[0] is None else torch.stack(each) for each in (told, led)))
+        wish = stacked(map(session.wish, asked))
         rows = {}
         for name, (turned, what) in self.settings(session, wish).items():
             tokens = turned.drawn(turned.sampler, len(asked), what).tokens.cpu()
@@ -143,7 +123,7 @@ class Control:
             )
         if self.targets is None:
             return [*condition.targets()]
-        wanted = read_targets(self.targets)
+        wanted = read_targets(self.targets, "task.targets")
         known = [target for target in wanted if is_known(session, target)]
         if not known:
             raise UserError(

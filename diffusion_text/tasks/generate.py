@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from diffusion_text.sampled_texts import in_words
 from diffusion_text.storage import write_text
 from diffusion_text.tasks.given import prompt
 from diffusion_text.tasks.session import Session
+from diffusion_text.tasks.targets import Target
 
 
 class Generate:
@@ -16,26 +21,31 @@ class Generate:
         if session.num_samples == 0:
             return
         texts = session.read(session.sample(None if session.text is None else prompt(session, session.text)))
-        show(texts)
+        show(texts, session.asked if session.conditions else [])
         keep(session, texts)
 
 
-def show(texts: list[str]) -> None:
-    """Print texts, each on a line."""
-    for number, text in enumerate(texts, 1):
-        print(f"[{number}] {' '.join(text.split())}\n")
+def show(texts: list[str], asked: Sequence[Target] = ()) -> None:
+    """Print texts, each on a line, after what each was asked to be."""
+    for number, (text, what) in enumerate(zip_longest(texts, asked), 1):
+        told = f"{in_words(what)}: " if what else ""
+        print(f"[{number}] {told}{' '.join(text.split())}\n")
 
 
-def keep(session: Session, texts: list[str]) -> None:
-    """Write texts with what they were drawn by."""
+def keep(session: Session, texts: list[str], asked: Sequence[Target] = ()) -> None:
+    """Write texts with what they were drawn by, and what they were `asked` to be: by the session, or otherwise."""
     sampler = session.sampler
     name = type(sampler).__name__.removesuffix("Sampler").lower()
     facts = {"seed": session.seed, "sampler": name, "nfe": sampler.nfe, "step": session.step}
     facts |= {"temperature": session.temperature} if session.temperature else {}
-    facts |= {"condition": session.condition} if session.condition else {}
     if guide := session.guide:
         facts |= {"classifier": {"scale": guide.scale, "steps": guide.steps}}
-    rows = [{"text": text, **facts} for text in texts]
+    told = asked or session.asked
+    rows = [
+        {"text": text, **facts} | ({"condition": dict(what)} if what else {})
+        for text, what in zip(texts, told, strict=True)
+    ]
     table = session.write_lines(f"{name}-{sampler.nfe}-seed-{session.seed}", rows)
     header = "  ".join(f"{key} {value}" for key, value in facts.items())
-    write_text(table.with_suffix(".txt"), "\n\n".join([f"# {header}", *texts]) + "\n")
+    said = [f"# {in_words(what)}\n{text}" if what else text for text, what in zip(texts, told, strict=True)]
+    write_text(table.with_suffix(".txt"), "\n\n".join([f"# {header}", *said]) + "\n")

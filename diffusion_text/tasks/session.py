@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_text.data.base import TextDataModule, pad
-from diffusion_text.data.tokens import token_ids
+from diffusion_text.data.tokens import NOTHING, token_ids
 from diffusion_text.diffusion.samplers import GaussianSampler, Generator, ReverseStep, Sampler
 from diffusion_text.errors import UserError
 from diffusion_text.models.classifier import Steering
@@ -25,6 +26,7 @@ from diffusion_text.progress import counted, counting
 from diffusion_text.runs import Run
 from diffusion_text.shapes import Latents, Mask, Tokens
 from diffusion_text.storage import write_json_lines
+from diffusion_text.tasks.targets import Target, read_targets
 from diffusion_text.values import number, or_null, seed_number, whole, words
 
 
@@ -37,6 +39,19 @@ class Wish(NamedTuple):
     def repeated(self, many: int) -> Wish:
         """That of so many texts."""
         return Wish(*(None if each is None else each.expand(many, -1) for each in self))
+
+
+def stacked(wishes: Iterable[Wish]) -> Wish:
+    """That of several texts, which are all told something, or none of them, and all led or none."""
+
+    def together(each: Sequence[Tensor | None]) -> Tensor | None:
+        given = [one for one in each if one is not None]
+        if 0 < len(given) < len(each):
+            raise UserError("conditions: of some lines the model, or the classifier, knows nothing")
+        return torch.stack(given) if given else None
+
+    told, led = zip(*wishes, strict=True)
+    return Wish(together(told), together(led))
 
 
 @dataclass
@@ -59,6 +74,7 @@ class Session:
     out: Path | None = None
     data: Callable[[], TextDataModule] | None = field(default=None, repr=False)
     judged_by: Writer | None = field(default=None, repr=False)  # in place of n-grams
+    conditions: str | None = None
     guide: Steering | None = None
     made: dict[str, Any] = field(default_factory=dict, repr=False)  # what sessions made from this one share
 
@@ -68,7 +84,8 @@ class Session:
         self.text = or_null(words, self.text, "text")
         self.temperature = number(self.temperature, "temperature", least=0)
         self.batch_size = whole(self.batch_size, "batch_size", 1)
-        if self.condition and self.model.condition is None and self.guide is None:
+        self.conditions = or_null(words, self.conditions, "conditions")
+        if (self.condition or self.conditions) and self.model.condition is None and self.guide is None:
             raise UserError(
                 "condition= is of a run that was trained with one: python train.py experiment=e2e_control; or of one "
                 "that is led there by sampler.classifier=RUN"
@@ -109,10 +126,22 @@ class Session:
 
     def sample(self, given: Given | None = None) -> Sampled:
         """Texts, of anything or of what is asked for, all of them or around what is given."""
-        wish = self.wish(self.condition)
+        wish = stacked(map(self.wish, self.asked))
         if self.guide is not None and wish.led is None:
             raise UserError("sampler.classifier= leads to what is asked for: condition.NAME=VALUE")
-        return self.drawn(self.sampler, self.num_samples, wish.repeated(self.num_samples), given)
+        return self.drawn(self.sampler, len(self.asked), wish, given)
+
+    @cached_property
+    def asked(self) -> list[Target]:
+        """What each text is to be: what `condition` says, and with `conditions` a line of that file as well."""
+        lines: list[Target] = [{}] if self.conditions is None else read_targets(self.conditions, "conditions")
+        return [{**self.condition, **line} for line in lines for _ in range(self.num_samples)]
+
+    def as_told(self) -> tuple[Wish, list[dict[str, str]]]:
+        """What the first texts of the validation split are told, if anything, and how that is asked for."""
+        batch = self.corpus.batch("validation", self.num_samples)
+        told = self.model.told(batch, torch.Generator().manual_seed(self.seed))
+        return Wish(told), self.model.worded(told)
 
     def drawn(self, sampler: Sampler, many: int, wish: Wish, given: Given | None = None) -> Sampled:
         """So many texts, by any sampler, each what is wished for."""
@@ -142,7 +171,8 @@ class Session:
         tokenizer = self.model.text_space.tokenizer
         [ids] = token_ids(tokenizer, [text], f"{setting}=")
         self.check_room(ids, setting, self.room(self.corpus.length))
-        return torch.tensor(self.corpus.wrap(ids, tokenizer))
+        told = torch.tensor(self.corpus.wrap(ids, tokenizer))
+        return F.pad(told, (0, self.corpus.length - len(told)), value=NOTHING)  # the same beside any other
 
     def room(self, longest: int) -> int:
         """The most tokens that a text may have, without those that the corpus puts around it."""

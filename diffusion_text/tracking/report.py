@@ -10,7 +10,7 @@ from diffusion_text.tracking import charts
 from diffusion_text.tracking.auxiliary import AUTOENCODER_ROWS
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.records import Record
-from diffusion_text.tracking.summary import quality_rows
+from diffusion_text.tracking.summary import control_rows, quality_rows
 from diffusion_text.tracking.titles import PREDICTORS, QUANTITIES
 
 Rows = list[list[str]]
@@ -26,7 +26,12 @@ def write_report(record: Record) -> None:
     if "values_read" in record.figures["val"]:
         by_noise = name_charts("by t", charts.values_read(record.figures))
     frontier = name_charts("frontier", charts.frontier(record.newest_json("frontier*.json")))
-    drawn = {name: charts.for_page(chart) for _, name, chart in chain(by_snr, by_noise, frontier, *sections.values())}
+    asked = record.newest_json("control*.json")
+    control = name_charts("control", charts.control(asked))
+    drawn = {
+        name: charts.for_page(chart)
+        for _, name, chart in chain(by_snr, by_noise, frontier, control, *sections.values())
+    }
     page = render(
         "report.html",
         charts=drawn,
@@ -43,6 +48,8 @@ def write_report(record: Record) -> None:
         samples=record.newest("*-seed-*.jsonl"),
         garbled=record.newest("garble*.jsonl")[1:],
         garbled_scores=garbled_rows(record.figures),
+        control=control,
+        control_rows=control_rows(asked),
         trace=record.newest("trace*.jsonl"),
     )
     write_text(record.run.report, page)

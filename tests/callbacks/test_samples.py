@@ -14,12 +14,17 @@ def validated(tmp_path):
 
     def validated(start, *steps):
         callback = SampleTexts(DDIMSampler(2), 2, str(tmp_path))
-        trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, loggers=[], global_step=start)
+        data = SimpleNamespace(batch=lambda split, many: {})
+        trainer = SimpleNamespace(
+            is_global_zero=True, sanity_checking=False, loggers=[], global_step=start, datamodule=data
+        )
         callback.on_train_start(trainer, None)
         for step in steps:
             trainer.global_step = step
             space = SimpleNamespace(to_text=lambda number, step=step: [f"from {start}", f"“{step}”\n"])
-            callback.on_validation_epoch_end(trainer, SimpleNamespace(text_space=space, generate=lambda *_: None))
+            drawn = {"sample": lambda *_, **__: SimpleNamespace(tokens=None)}
+            told = {"told": lambda *_: None, "worded": lambda _: []}
+            callback.on_validation_epoch_end(trainer, SimpleNamespace(text_space=space, **drawn, **told))
         lines = (tmp_path / "samples" / "validation.jsonl").read_text(encoding="utf-8").splitlines()
         return [(line["step"], line["texts"]) for line in map(json.loads, lines)]
 
@@ -53,3 +58,9 @@ def test_the_table_has_a_row_a_validation_and_room_for_the_most_texts():
     lines = [{"step": 1, "texts": ["a"]}, {"step": 2, "texts": ["b", "c"]}]
     assert sampled_texts.table(lines) == (["step", "text 1", "text 2"], [[1, "a", ""], [2, "b", "c"]])
     assert sampled_texts.table([]) == (["step"], [])
+
+
+def test_what_a_text_was_told_stands_in_the_title_of_its_column():
+    told = [{"food": "Thai", "area": "riverside"}, {}]
+    lines = [{"step": 1, "texts": ["a", "b"], "told": told}]
+    assert sampled_texts.table(lines)[0] == ["step", "text 1: food Thai, area riverside", "text 2"]

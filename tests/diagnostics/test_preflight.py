@@ -62,6 +62,19 @@ def test_condition(x):
     assert "none of these texts is told anything" in untold.advice
 
 
+@pytest.mark.parametrize(
+    ("counts", "verdict", "measured"),
+    [
+        ({"food": [5, 9, 6], "area": [15, 2, 3]}, "ok", "2 told in 25% of texts and more, 0 of 4 values in one alone"),
+        ({"food": [0, 19, 1]}, "warn", "1 told in 100% of texts and more, 1 of 2 values in one alone"),
+        ({"food": [20, 0, 0]}, "fail", "1 told in 0% of texts and more, 0 of 2 values in one alone"),
+    ],
+)
+def test_condition_in_the_data(counts, verdict, measured):
+    check = preflight.condition_in_the_data({name: torch.tensor(each) for name, each in counts.items()})
+    assert (check.verdict, check.measured) == (verdict, measured)
+
+
 def test_padding_leak(x):
     assert preflight.padding_leak(TextUNet1D(DIM), x, MASK).verdict == "ok"
     assert preflight.padding_leak(lambda x_t, t, mask: x_t + x_t.mean(1, keepdim=True), x, MASK).verdict == "fail"

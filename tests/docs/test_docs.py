@@ -50,7 +50,7 @@ TINY = [
     "preflight=warn", "trainer=cpu", "precision=fp32", "trainer.max_steps=2", "sampler.num_steps=2", "num_samples=1",
     "data.length=16", "data.eval_texts=16", "text_space.dim=16",
 ]  # fmt: skip
-UNREPORTED = ["report.quality=0", "report.frontier=0", "report.garbled=0", "report.trace_steps=0"]
+UNREPORTED = ["report.quality=0", "report.frontier=0", "report.garbled=0", "report.trace_steps=0", "report.control=0"]
 TINY_BART = ["layers=1", "heads=2", "vocab_size=320", "max_steps=2"]
 TINY_TRANSFORMER = ["model.width=16", "model.depth=1", "model.heads=2"]
 

@@ -5,6 +5,11 @@ import restaurants
 
 from diffusion_text.composition import compose_task, compose_training
 from diffusion_text.errors import UserError
+from diffusion_text.training import train
+
+SMALL = [
+    "trainer=cpu", "tokenizer.vocab_size=320", "text_space.dim=16", "model.width=16", "model.depth=1", "model.heads=2",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -16,16 +21,8 @@ def run(composed_once, saved, tmp_path_factory):
         f"cache_dir={place / 'cache'}",
         f"run_dir={place / 'run'}",
     ]
-    small = [
-        "trainer=cpu",
-        "tokenizer.vocab_size=320",
-        "text_space.dim=16",
-        "model.width=16",
-        "model.depth=1",
-        "model.heads=2",
-    ]
     (place / "run").mkdir()
-    saved(compose_training(composed_once("experiment=e2e_control", *small, *places)))
+    saved(compose_training(composed_once("experiment=e2e_control", *SMALL, *places)))
     return place / "run"
 
 
@@ -42,6 +39,57 @@ def test_what_is_asked_for_stands_beside_each_sample(asked, tmp_path):
     [file] = (tmp_path / "out").glob("*.jsonl")
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     assert [row["condition"] for row in rows] == [{"food": "Italian"}] * 2
+
+
+def test_a_file_asks_for_each_of_its_lines(asked, tmp_path, capsys):
+    lines = ['{"food": "Italian"}', "", '["area", ":", "riverside"]', '{"food": "French", "area": "city centre"}']
+    file = tmp_path / "conditions.jsonl"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    task, session = asked(f"conditions={file}", "num_samples=2")
+    task(session)
+    [written] = (tmp_path / "out").glob("*.jsonl")
+    rows = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+    wanted = [{"food": "Italian"}, {"area": "riverside"}, {"food": "French", "area": "city centre"}]
+    assert [row["condition"] for row in rows] == [each for each in wanted for _ in range(2)]
+    assert "[3] area riverside: " in capsys.readouterr().out
+    assert "# food French, area city centre\n" in written.with_suffix(".txt").read_text(encoding="utf-8")
+    alone = asked("++condition.food=French", "++condition.area='city centre'", "num_samples=6")[1]
+    assert alone.read(alone.sample())[4:] == [row["text"] for row in rows[4:]], "as it would be alone"
+
+
+def test_what_is_asked_of_all_goes_with_each_line(asked, tmp_path):
+    (tmp_path / "conditions.jsonl").write_text('{"food": "Italian"}\n', encoding="utf-8")
+    session = asked("++condition.area=riverside", f"conditions={tmp_path}/conditions.jsonl", "num_samples=1")[1]
+    assert session.asked == [{"area": "riverside", "food": "Italian"}]
+
+
+def test_a_run_ends_with_texts_that_are_told_what_real_ones_are(asked):
+    session = asked("num_samples=3")[1]
+    session.corpus.prepare(session.model.text_space.tokenizer)
+    wish, told = session.as_told()
+    assert [session.model.condition.asked(each, None).tolist() for each in told] == wish.told.tolist()
+    assert {*told[0]} == {"area", "family_friendly", "food", "name"}
+
+
+def test_what_texts_are_told_stands_beside_them_wherever_they_are_shown(composed, run, tmp_path, capsys):
+    """A told run, trained for three steps."""
+    few = ["trainer.max_steps=3", "trainer.val_check_interval=2", "sampler.num_steps=2", "num_samples=2"]
+    unreported = ["report.quality=0", "report.frontier=0", "report.trace_steps=0", "callbacks.collapse=null"]
+    places = [f"data.dir={run.parent / 'e2e'}", f"cache_dir={run.parent / 'cache'}", f"run_dir={tmp_path}"]
+    train(compose_training(composed("experiment=e2e_control", *SMALL, *few, *unreported, *places)))
+    lines = [json.loads(line) for line in (tmp_path / "samples" / "validation.jsonl").read_text("utf-8").splitlines()]
+    assert [line["step"] for line in lines] == [2, 3]
+    assert {*lines[0]["told"][0]} == {"area", "family_friendly", "food", "name"}
+    [samples] = (tmp_path / "samples").glob("*-seed-*.jsonl")
+    told = [json.loads(line)["condition"] for line in samples.read_text("utf-8").splitlines()]
+    assert told == lines[0]["told"][:2]
+    assert f"› area {told[0]['area']}, family_friendly" in capsys.readouterr().out.replace("\n", " ")
+    figures = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
+    assert figures["control"]["looked up"]["said"] == 1
+    assert figures["figures"]["control/looked up/said"]["better"] == "higher"
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Is it said?" in page
+    assert f"name: {told[0]['name']}" in page
 
 
 def test_a_prompt_goes_together_with_what_is_asked_for(asked):
@@ -79,7 +127,9 @@ def test_targets_may_be_lists_of_tokens_and_those_in_no_text_are_left_out(asked,
     with pytest.raises(UserError, match=r"has no line that is known"):
         task.wanted(session)
     (tmp_path / "targets.jsonl").write_text("5\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"targets\.jsonl: 5 is neither an object of attributes nor a list of tokens"):
+    with pytest.raises(
+        UserError, match=r"targets\.jsonl: 5 is neither an object of attributes, a list of tokens, nor a text"
+    ):
         task.wanted(session)
     (tmp_path / "targets.jsonl").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"^cannot read task\.targets=[^\n]*targets\.jsonl: [^\n]*$"):
@@ -97,6 +147,7 @@ def test_every_value_is_asked_for_by_itself(asked):
     ("overrides", "says"),
     [
         (["++condition.food=Thai"], r"condition\.food=Thai was in no text"),
+        (["conditions=nowhere.jsonl"], r"cannot read conditions=nowhere\.jsonl: .*No such file"),
         (["task=control", "task.targets=nowhere.jsonl"], r"cannot read task\.targets=nowhere\.jsonl: .*No such file"),
     ],
 )
