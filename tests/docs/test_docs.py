@@ -189,7 +189,11 @@ def smaller(program, *arguments, reported):
     if program == "-m" or "--cfg" in text:
         return []
     if program == "sample.py":
-        few = {"frontier": ["task.nfe=[2]"], "control": ["task.each=1", "task.guidance=[2]", "task.scale=[1]"]}
+        few = {
+            "frontier": ["task.nfe=[2]"],
+            "control": ["task.each=1", "task.guidance=[2]", "task.scale=[1]"],
+            "seq2seq": ["task.candidates=2"],
+        }
         own = [override for task, overrides in few.items() if f"task={task}" in text for override in overrides]
         return ["num_samples=2", "sampler.num_steps=2", *own]
     if "model=classifier" in text:
