@@ -32,6 +32,7 @@ SIGNS = {  # of each failure: a check of preflight's that is not ok, or an alarm
     "positions": ("sees positions", None),
     "clean_rounding": (None, "collapse/scale"),
     "cosine_rounding": ("rounding of noisy x_0", None),
+    "ignored_condition": ("needs the condition", None),
     "ruler": (None, None),
 }
 REFUSED = {"ruler": "val/noise_cosine does not rank these runs"}  # by a sweep, which then ends with code 2

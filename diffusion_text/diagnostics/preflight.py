@@ -6,7 +6,7 @@ Each check measures one number and judges it: ok, warn (the run goes on), or fai
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -148,20 +148,38 @@ def readable_share(x_0: Latents, tokens: TokensOf, real: Mask, schedule: NoiseSc
 
     A position of x_0 may stand for several neighbouring tokens; padding is token −1 here.
     """
+    shares = read_at(ACROSS, x_0, tokens, real, schedule)
+    measured = " ".join(f"{share:.0%}" for share in shares)
+    advice = "hardly a token can be read at t = 0.1: the noise drowns the latents; lower it, or scale x_0 up"
+    return judge("readable at t = .1 .3 … .9", measured, shares[0] < 0.1, shares[0] < 0.5, advice)
+
+
+def read_at(times: Iterable[float], x_0: Latents, tokens: TokensOf, real: Mask, schedule: NoiseSchedule) -> list[float]:
+    """The share of the latents whose nearest clean one is of the same tokens, at each of these times."""
     positions = x_0.shape[1]
     per_latent = -(-tokens.shape[1] // positions)
     grouped = F.pad(tokens, (0, positions * per_latent - tokens.shape[1]), value=-1).unflatten(1, (positions, -1))
     ids = grouped[real].unique(dim=0, return_inverse=True)[1][:512]
     clean = x_0[real][:512]
     shares = []
-    for t in ACROSS:
+    for t in times:
         alpha, sigma = (per_text(x).squeeze(-1).to(clean) for x in schedule.alpha_sigma(torch.tensor(t)))
         noisy = clean * alpha + sigma * torch.randn_like(clean)
         nearest = torch.cdist(noisy / alpha, clean).argmin(1)
         shares.append(float((ids[nearest] == ids).float().mean()))
-    measured = " ".join(f"{share:.0%}" for share in shares)
-    advice = "hardly a token can be read at t = 0.1: the noise drowns the latents; lower it, or scale x_0 up"
-    return judge("readable at t = .1 .3 … .9", measured, shares[0] < 0.1, shares[0] < 0.5, advice)
+    return shares
+
+
+def condition_needed(shares: list[float]) -> Check:
+    """Shares of the latents that x_t alone tells, at times that training draws: what is left is for a condition to say
+    (as Ye et al. 2023 found, little noise teaches a model to ignore it).
+    """
+    told = sum(shares) / len(shares)
+    advice = (
+        "the loss does not need what the model is told, x_t says it all: draw later times (time_sampling=stratified), "
+        "or a schedule with more noise"
+    )
+    return judge("needs the condition", f"x_t alone reads {told:.0%}", told > 0.95, told > 0.85, advice)
 
 
 def standardisation(x_0: Latents, mask: Mask) -> Check:

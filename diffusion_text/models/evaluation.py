@@ -19,13 +19,14 @@ from diffusion_text.shapes import Latents
 if TYPE_CHECKING:
     from diffusion_text.models.text_diffusion import Noisy
 
+TELLING = "telling"  # beyond the same network that is told nothing
 PREDICTORS = ("model", "do_nothing", "linear")
 PREFIXES = ("train", "val", *(f"{stage}/{name}" for stage in ("train", "val") for name in PREDICTORS[1:]))
 
 
 class Evaluation(nn.Module):
     """Noise prediction of the model and the reference predictors, in training, validation and test; information in the
-    latter two.
+    latter two, and where the model is told a condition what telling it is worth.
     """
 
     FIGURES: ClassVar[dict[str, Figure]] = Information.FIGURES | NoisePrediction.FIGURES
@@ -34,18 +35,19 @@ class Evaluation(nn.Module):
         *(f"{prefix}/{name}" for name in NoisePrediction.FIGURES for prefix in PREFIXES),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, is_told: bool = False) -> None:
         super().__init__()
+        stages = [f"{stage}{of}" for stage in ("val", "test") for of in ("", f"_{TELLING}")[: 1 + is_told]]
         self.metrics = nn.ModuleDict(
             {f"{stage}_{name}": NoisePrediction() for stage in ("train", "val", "test") for name in PREDICTORS}
-            | {f"{stage}_information": Information() for stage in ("val", "test")}
+            | {f"{stage}_information": Information() for stage in stages}
         )
 
     def noise_prediction(self, stage: str, predictor: str) -> NoisePrediction:
         return cast(NoisePrediction, self.metrics[f"{stage}_{predictor}"])
 
     def information(self, stage: str) -> Information:
-        return cast(Information, self.metrics[f"{stage}_information"])
+        return cast(Information, self.metrics[f"{stage.replace('/', '_')}_information"])
 
     @torch.no_grad()
     def compare(self, stage: str, noisy: Noisy, x_0: Latents, linear: LinearPredictor) -> None:
@@ -69,7 +71,11 @@ class Evaluation(nn.Module):
         """
         metrics = {stage if name == "model" else f"{stage}/{name}": f"{stage}_{name}" for name in PREDICTORS}
         found = [(prefix, self.metrics[name]) for prefix, name in metrics.items()]
-        found += [(stage, self.information(stage))] if stage != "train" else []
+        if stage != "train":
+            found.append((stage, self.information(stage)))
+            telling = f"{stage}/{TELLING}"
+            if f"{stage}_{TELLING}_information" in self.metrics and self.information(telling).update_called:
+                found.append((telling, self.information(telling)))
         figures: dict[str, Tensor] = {}
         for prefix, metric in found:
             for quantity, value in cast(NoisePrediction, metric).compute().items():

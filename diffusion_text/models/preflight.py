@@ -12,6 +12,7 @@ from diffusion_text.diagnostics.preflight import (
     ACROSS,
     Check,
     condition_in_the_data,
+    condition_needed,
     condition_sensitivity,
     decoder_tolerance,
     first_step,
@@ -23,6 +24,7 @@ from diffusion_text.diagnostics.preflight import (
     padding_in_loss,
     padding_leak,
     position_sensitivity,
+    read_at,
     readable_share,
     round_trip,
     snap_space,
@@ -34,10 +36,13 @@ from diffusion_text.diffusion.samplers import GaussianSampler
 from diffusion_text.metrics.reconstruction import token_accuracy
 from diffusion_text.models.base import leaving_no_trace
 from diffusion_text.models.step_draws import StepDraws
-from diffusion_text.shapes import Latents, Mask
+from diffusion_text.shapes import Context, Latents, Mask, Tokens
 
 if TYPE_CHECKING:
-    from diffusion_text.models.text_diffusion import TextDiffusion
+    from diffusion_text.diffusion.schedules import NoiseSchedule
+    from diffusion_text.models.text_diffusion import Noisy, TextDiffusion
+
+    Readable = tuple[Latents, Tokens, Mask, NoiseSchedule]
 
 TEXTS = 8
 DECODED = 16  # tokens a text that are decoded, one by one
@@ -71,23 +76,33 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSam
     of_rows = not (ahead or isinstance(model.prediction, LogitsPrediction))
     context = model.context(few, torch.Generator().manual_seed(model.seed))
     gradients = {n: parameter.grad for n, parameter in model.named_parameters() if parameter.requires_grad}
+    readable = x_0, tokens.masked_fill(~token_mask, -1), real, model.schedule
     return [
         round_trip(token_accuracy(decoded, tokens[:, :DECODED], token_mask[:, :DECODED]), not ahead),
         snap_space(snapped, clean, real),
         latent_scale(x_0, real),
         *([standardisation(x_0, real), decoder_tolerance(tolerated(model, batch, x_0, mask))] if ahead else []),
         kept_statistics({name for name, _ in space.named_buffers()}, set(space.state_dict())),
-        readable_share(x_0, tokens.masked_fill(~token_mask, -1), real, model.schedule),
+        readable_share(*readable),
         output_rank(denoiser, denoiser.output_width, space.dim, model.is_bare_epsilon, x_0.device),
         position_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         time_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
-        *([condition_in_the_data(model.told_counts)] if model.told_counts else []),
-        *([condition_sensitivity(denoiser, noisy.x_t[:SEEN], mask[:SEEN], context)] if context else []),
+        *(about_condition(model, context, noisy, readable) if context else []),
         padding_leak(denoiser, noisy.x_t[:SEEN], mask[:SEEN]),
         padding_in_loss(lambda changed: model.losses(batch, noisy, changed)["loss"].mean(), output, real),
         gradient_reach(gradients),
         loss_without_context(context_free_loss(model, few, x_0[:SEEN], mask[:SEEN]), of_rows),
         first_step(float(model.prediction.x0_per_output(*model.levels(last))[0]), sampler.clip),
+    ]
+
+
+def about_condition(model: TextDiffusion, context: Context, noisy: Noisy, readable: Readable) -> list[Check]:
+    """The checks of what a model is told."""
+    drawn = model.time_sampling.quantile(torch.tensor(ACROSS)).tolist()
+    return [
+        *([condition_in_the_data(model.told_counts)] if model.told_counts else []),
+        condition_needed(read_at(drawn, *readable)),
+        condition_sensitivity(model.denoiser, noisy.x_t[:SEEN], noisy.mask[:SEEN], context),
     ]
 
 

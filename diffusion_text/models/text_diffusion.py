@@ -7,6 +7,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from diffusion_text.conditions.base import Condition
@@ -23,7 +24,7 @@ from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.base import ends_step, logs
 from diffusion_text.models.denoising import Denoising
-from diffusion_text.models.evaluation import Evaluation
+from diffusion_text.models.evaluation import TELLING, Evaluation
 from diffusion_text.models.preflight import preflight
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.writing import Writer
@@ -104,7 +105,7 @@ class TextDiffusion(Denoising):
         self.linear = LinearPredictor(text_space.dim)
         self.linear_path = not isinstance(prediction, EpsilonPrediction) if linear_path is None else linear_path
         self.self_conditioning, self.reads_reference = self_conditioning, reads_reference
-        self.evaluation = Evaluation()
+        self.evaluation = Evaluation(is_told=condition is not None)
         if condition is not None:
             self.reference = f"{self.reference}, untold"
 
@@ -262,15 +263,28 @@ class TextDiffusion(Denoising):
 
     @torch.no_grad()
     def inform(self, stage: str, batch: Batch, generator: torch.Generator, context: Context | None = None) -> None:
-        """Count what the network knows beyond the reference predictor, at noise levels that no schedule chose."""
+        """Count what the network knows beyond the reference predictor, and in the end beyond itself when it is told
+        nothing, at noise levels that no schedule chose.
+        """
         x_0, mask = self.clean(batch)
 
-        def estimates(x_t: Latents, t: Times) -> tuple[Latents, Latents]:
-            ours = self.predict_x0(x_t, t, mask, self.first_estimate(x_t, t, mask, context), context=context)
-            return ours, self.reference_x0(x_t, *self.levels(t))
+        def estimate(x_t: Latents, t: Times, told: Context | None) -> Latents:
+            return self.predict_x0(x_t, t, mask, self.first_estimate(x_t, t, mask, told), context=told)
 
-        errors = integrand(x_0, mask, estimates, self.schedule, generator, self.earliest)
-        self.evaluation.inform(stage, errors, batch["mask"].sum(1))
+        def and_reference(x_t: Latents, t: Times) -> tuple[Latents, Latents]:
+            return estimate(x_t, t, context), self.reference_x0(x_t, *self.levels(t))
+
+        def and_untold(x_t: Latents, t: Times) -> tuple[Latents, Latents]:
+            return estimate(x_t, t, context), estimate(x_t, t, None)
+
+        compared = {stage: and_reference}
+        if context is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            compared[f"{stage}/{TELLING}"] = and_untold
+        state = generator.get_state()
+        for name, estimates in compared.items():
+            generator.set_state(state)
+            errors = integrand(x_0, mask, estimates, self.schedule, generator, self.earliest)
+            self.evaluation.inform(name, errors, batch["mask"].sum(1))
 
     # ---- what it is held against
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from diffusion_text.diffusion.information import MIDDLES
 from diffusion_text.metrics.noise_prediction import NUM_BINS
+from diffusion_text.models.evaluation import TELLING
 from diffusion_text.tracking.pages import Spec
 from diffusion_text.tracking.records import Record
 from diffusion_text.tracking.titles import INFORMATION, QUALITY, QUANTITIES
@@ -104,6 +105,9 @@ def information(figures: dict[str, Any]) -> dict[str, Any]:
     for name, title in INFORMATION.items():
         ours = [(level, max(value, -FLOOR)) for level, value in zip(MIDDLES, figures["val"][name]["bins"], strict=True)]
         lines = {"this model": ours, figures["reference"]: [(level, 0.0) for level in (MIDDLES[0], MIDDLES[-1])]}
+        if name == "information" and TELLING in figures["val"]:
+            told = figures["val"][TELLING]["information"]["bins"]
+            lines["of it by what it is told"] = [*zip(MIDDLES, told, strict=True)]
         charts[title] = line_chart(lines, "log SNR", title)
     return charts
 

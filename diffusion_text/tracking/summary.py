@@ -15,7 +15,7 @@ from diffusion_text.diffusion.information import MIDDLES
 from diffusion_text.metrics.likelihood import Likelihood
 from diffusion_text.metrics.noise_prediction import NUM_BINS, QUANTITIES
 from diffusion_text.metrics.text_quality import TextQuality
-from diffusion_text.models.evaluation import PREDICTORS
+from diffusion_text.models.evaluation import PREDICTORS, TELLING
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import Writer
 from diffusion_text.tracking.terminal import console
@@ -73,11 +73,18 @@ def diffusion_figures(model: TextDiffusion, logged: dict[str, Any]) -> dict[str,
         parts = ("information_error", "information_found", "information_lost", "loss")
         figures[stage] = {name: with_bins(logged, f"{stage}/{name}", len(MIDDLES)) for name in INFORMATION}
         figures[stage] |= {name: float(logged[f"{stage}/{name}"]) for name in parts}
+        if f"{stage}/{TELLING}/information" in logged:
+            figures[stage][TELLING] = {
+                "information": with_bins(logged, f"{stage}/{TELLING}/information", len(MIDDLES)),
+                "information_error": float(logged[f"{stage}/{TELLING}/information_error"]),
+            }
         for name in PREDICTORS:
             prefix = stage if name == "model" else f"{stage}/{name}"
             figures[stage][name] = {
                 quantity: with_bins(logged, f"{prefix}/{quantity}", NUM_BINS) for quantity in QUANTITIES
             }
+    if TELLING in figures["val"]:
+        figures["telling_verdict"] = telling_verdict(figures["val"][TELLING])
     return figures | {
         "information_verdict": information_verdict(figures),
         "verdict": verdict(model, figures),
@@ -103,6 +110,16 @@ def information_verdict(figures: dict[str, Any]) -> str:
         worst = min(range(len(MIDDLES)), key=val["information"]["bins"].__getitem__)
         sentence += f", most around log SNR {MIDDLES[worst]:.1f}"
     return sentence + ")."
+
+
+def telling_verdict(telling: dict[str, Any]) -> str:
+    """One sentence: what the model knows that it does not when it is told nothing."""
+    nats, error = telling["information"]["overall"], telling["information_error"]
+    worth = f"{nats:.2f} ± {error:.2f} nats a token"
+    if nats <= 2 * error:
+        return f"It ignores what it is told: that is worth {worth}, beside the same model told nothing."
+    most = max(range(len(MIDDLES)), key=telling["information"]["bins"].__getitem__)
+    return f"What it is told is worth {worth}, most around log SNR {MIDDLES[most]:.1f}."
 
 
 def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
@@ -188,7 +205,9 @@ def print_figures(model: Writer, figures: dict[str, Any]) -> None:
         out.print(figures["information_verdict"], highlight=False, markup=False)
         return
     out.print(information_table(figures))
-    out.print(figures["information_verdict"], highlight=False, markup=False)
+    for name in ("information_verdict", "telling_verdict"):
+        if name in figures:
+            out.print(figures[name], highlight=False, markup=False)
     table = Table(title="Under this schedule: mean of ten times", title_justify="left")
     table.add_column("predictor")
     for title in ("cos ε", "mag ε", "cos x₀", "mag x₀"):
@@ -232,6 +251,9 @@ def information_table(figures: dict[str, Any]) -> Table:
         table.add_column(f"{level:.1f}", justify="right")
     for name, title in (("information", "nats"), ("skill", "skill")):
         table.add_row(title, *(short(value) for value in reversed(figures["val"][name]["bins"])))
+    if TELLING in figures["val"]:
+        bins = figures["val"][TELLING]["information"]["bins"]
+        table.add_row("told", *(short(value) for value in reversed(bins)))
     return table
 
 

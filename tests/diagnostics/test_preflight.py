@@ -75,6 +75,12 @@ def test_condition_in_the_data(counts, verdict, measured):
     assert (check.verdict, check.measured) == (verdict, measured)
 
 
+@pytest.mark.parametrize(("shares", "verdict"), [([1, 0.9, 0.3], "ok"), ([1, 0.9, 0.8], "warn"), ([1, 1, 0.9], "fail")])
+def test_need_of_the_condition(shares, verdict):
+    check = preflight.condition_needed(shares)
+    assert (check.verdict, check.measured) == (verdict, f"x_t alone reads {sum(shares) / 3:.0%}")
+
+
 def test_padding_leak(x):
     assert preflight.padding_leak(TextUNet1D(DIM), x, MASK).verdict == "ok"
     assert preflight.padding_leak(lambda x_t, t, mask: x_t + x_t.mean(1, keepdim=True), x, MASK).verdict == "fail"

@@ -134,6 +134,14 @@ def test_cosine_rounding(ended):
     assert by_angle == by_distance, "of rows of one length the nearest by angle is the nearest"
 
 
+def test_ignored_condition(figures):
+    failing, fixed = (figures(f"{side}/ignored_condition") for side in ("failure", "fix"))
+    assert failing["telling_verdict"].startswith("It ignores what it is told")
+    telling = fixed["val"]["telling"]
+    assert telling["information"]["overall"] > 10 * telling["information_error"]
+    assert fixed["telling_verdict"].startswith("What it is told is worth ")
+
+
 def test_ruler(ended, composed):
     """Noise cosine would put first what information puts last, and is refused with the reason."""
     runs = [ended("fix/ruler", f"schedule={schedule}") for schedule in ("sqrt", "cosine")]

@@ -12,6 +12,7 @@ from diffusion_text.tracking.summary import (
     quality_verdict,
     sampling_verdict,
     startup_table,
+    telling_verdict,
     verdict,
 )
 
@@ -178,3 +179,12 @@ def test_a_judge_that_prefers_what_the_source_does_not_is_found_out():
 def test_a_start_up_summary_has_a_line_for_each_part_and_breaks_none():
     lines = startup_table({"data": "PythonDocs, 1,329 texts", "model": "[bold]UNet"}).splitlines()
     assert [line.split(maxsplit=1) for line in lines] == [["data", "PythonDocs, 1,329 texts"], ["model", "[bold]UNet"]]
+
+
+def test_what_telling_is_worth_is_said_and_where():
+    bins = [0.0] * 10
+    bins[3] = 0.4
+    said = telling_verdict({"information": {"overall": 0.4, "bins": bins}, "information_error": 0.01})
+    assert said == "What it is told is worth 0.40 ± 0.01 nats a token, most around log SNR -2.7."
+    said = telling_verdict({"information": {"overall": 0.01, "bins": bins}, "information_error": 0.01})
+    assert said.startswith("It ignores what it is told: that is worth 0.01 ± 0.01 nats a token")
