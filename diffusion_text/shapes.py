@@ -22,18 +22,20 @@ Told = Int[Tensor, "batch told"]  # what each text is told to be: numbers of val
 
 class Context(NamedTuple):
     """What a denoiser reads beside a text: vectors, of which those tell something `where` it is True; they stand `at`
-    positions of the text, or before it.
+    positions of the text, or before it. Where they are of a text that `fits` this one, from its first position to its
+    last, they stand as far along it as there.
     """
 
     vectors: Float[Tensor, "batch told channels"]
     where: Bool[Tensor, "batch told"]
     at: Float[Tensor, "told"]
+    fits: bool = False
 
     def of(self, texts: Tensor) -> "Context":
         """That of some of the texts."""
-        return Context(self.vectors[texts], self.where[texts], self.at)
+        return self._replace(vectors=self.vectors[texts], where=self.where[texts])
 
     def beside_nothing(self) -> "Context":
         """That of the texts twice over, the second time telling nothing."""
         twice = torch.cat([self.where, torch.zeros_like(self.where)])
-        return Context(self.vectors.repeat(2, 1, 1), twice, self.at)
+        return self._replace(vectors=self.vectors.repeat(2, 1, 1), where=twice)

@@ -22,7 +22,7 @@ TEXT = "text"  # what the one thing that can be asked for is called
 
 
 class OtherText(Condition):
-    """Another text, which the run's own text space reads; it stands beside the text, position by position.
+    """Another text, which the run's own text space reads; it stands beside the text, as far along it as there.
 
     In training a share `dropout` of the texts is told nothing, so that the model also writes without.
     """
@@ -40,7 +40,7 @@ class OtherText(Condition):
         read[:, 0] = True  # a text of no positions cannot be encoded
         vectors = space.encode(told.clamp(min=0), read)
         at = torch.arange(vectors.shape[1], device=told.device, dtype=torch.float32)
-        return Context(vectors, space.latent_mask(where), at)
+        return Context(vectors, space.latent_mask(where), at, fits=True)
 
     @property
     def draws(self):

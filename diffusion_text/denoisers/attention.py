@@ -18,8 +18,8 @@ from diffusion_text.values import LONGEST, one_of, whole
 
 Hidden = Float[Tensor, "batch length width"]
 Seen = Bool[Tensor, "batch seen"]  # the positions of h, after those of a cache
-Places = Float[Tensor, "length"]
-Rotation = Float[Tensor, "length half"]
+Places = Float[Tensor, "*texts length"]  # the same of all texts, or of each
+Rotation = Float[Tensor, "*texts length half"]
 Longer = Float[Tensor, "batch longer width"]  # h, and what is told before it
 PerHead = Float[Tensor, "batch heads length channels"]
 AllPerHead = Float[Tensor, "batch heads seen channels"]
@@ -116,9 +116,9 @@ class Positions(nn.Module):
     def forward(self, h: Hidden, at: Places) -> tuple[Hidden, Rotation | None]:
         """For vectors at these positions, which a table has from 0 on."""
         if self.learned is not None:
-            h = h + F.embedding(at.long().clamp(min=0), self.learned) * (at >= 0)[:, None]
+            h = h + F.embedding(at.round().long().clamp(min=0), self.learned) * (at >= 0)[..., None]
         elif self.kind == "sinusoidal":
-            h = h + sinusoidal(at, h.shape[-1]).to(h)
+            h = h + sinusoidal(at.flatten(), h.shape[-1]).unflatten(0, at.shape).to(h)
         return h, rotary_angles(at, self.head_width) if self.kind == "rotary" else None
 
 
@@ -131,20 +131,27 @@ class Prefix(nn.Module):
 
     def forward(
         self, h: Hidden, mask: Seen, at: Places, context: Context
-    ) -> tuple[Longer, Bool[Tensor, "batch longer"], Float[Tensor, "longer"]]:
-        """The text, its mask and its positions, with those of the context before each."""
+    ) -> tuple[Longer, Bool[Tensor, "batch longer"], Float[Tensor, "*of_each longer"]]:
+        """The text, its mask and its positions, with those of the context before each: stretched to the text's, where
+        it fits that.
+        """
         longer = torch.cat([self.enter(context.vectors), h], 1)
-        return longer, torch.cat([context.where, mask], 1), torch.cat([context.at, at])
+        told = context.at
+        if context.fits:
+            told = told * (mask.sum(1) / context.where.sum(1).clamp(min=1))[:, None]
+            at = at.expand(len(h), -1)
+        return longer, torch.cat([context.where, mask], 1), torch.cat([told, at], -1)
 
 
-def rotary_angles(positions: Float[Tensor, "length"], head_width: int) -> Rotation:
+def rotary_angles(positions: Places, head_width: int) -> Rotation:
     """The angle by which each pair of channels turns at each position (Su et al. 2021)."""
     frequencies = 10_000 ** -(torch.arange(0, head_width, 2, device=positions.device) / head_width)
-    return positions[:, None] * frequencies
+    return positions[..., None] * frequencies
 
 
 def rotate(x: PerHead, angles: Rotation) -> PerHead:
-    """Turn pairs of channels by their angles."""
+    """Turn pairs of channels by their angles, in each head alike."""
+    angles = angles if angles.ndim == 2 else angles.unsqueeze(1)
     cos, sin = angles.cos().to(x), angles.sin().to(x)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

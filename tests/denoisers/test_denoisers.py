@@ -83,6 +83,22 @@ def test_where_it_is_told_matters(name, positions):
     assert (here - there).abs().max() > 1e-5
 
 
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("positions", ["rotary", "sinusoidal"])
+def test_a_text_that_fits_stands_as_far_along_as_in_its_own(name, positions):
+    """Told 3 of 6 places, a text of 6 and one of 3: at 0, 2, 4 of the former and 0, 1, 2 of the latter."""
+    net = network(TRANSFORMERS[name], heads=2, positions=positions, told=5)
+    x_t, t, _ = texts(6, 6)
+    mask = torch.arange(6) < torch.tensor([6, 3])[:, None]
+    vectors, where = torch.randn(2, 6, 5), (torch.arange(6) < 3).expand(2, -1)
+    fitted = net(x_t, t, mask, context=Context(vectors, where, torch.arange(6.0), fits=True))
+    for text, stride in ((0, 2.0), (1, 1.0)):
+        alone = net(x_t, t, mask, context=Context(vectors, where, stride * torch.arange(6.0)))
+        assert_close(fitted[text], alone[text])
+    nothing = net(x_t, t, mask, context=Context(vectors, torch.zeros_like(where), torch.arange(6.0), fits=True))
+    assert_close(nothing, net(x_t, t, mask))
+
+
 @pytest.mark.parametrize("name", MASKED)
 def test_padding_does_not_enter(name):
     net = network(MASKED[name])
