@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning import Trainer
 
 from diffusion_text.conditions.attributes import Attributes
+from diffusion_text.conditions.garbled import Garbled
 from diffusion_text.data.base import SPLITS, TextDataModule, tokenizer_digest
 from diffusion_text.figures import typed
 from diffusion_text.metrics.text_quality import TextQuality
@@ -162,7 +163,7 @@ def look_closely(
         if found := measured.qualities[session.sampler.nfe]:
             figures |= {"sample_quality": found[1].value, "sample_quality_error": found[1].standard_error}
     has_noise = isinstance(session.model, TextDiffusion)
-    if garbled and has_noise:
+    if garbled and (has_noise or isinstance(session.model.condition, Garbled)):
         garble, some = Garble(), replace(session, num_samples=garbled)
         restored = garble.measure(some, garble.garblings[0])
         garble.write(some, restored)

@@ -19,7 +19,6 @@ from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
-from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.token_models import TokenModel
 from diffusion_text.models.writing import Writer
 from diffusion_text.recorded import flat_values
@@ -113,7 +112,7 @@ def check_attributes(cfg: DictConfig, data: TextDataModule) -> None:
 def check_condition(cfg: DictConfig) -> None:
     """Refuse a condition that the model cannot be told."""
     told = DictConfig(HydraConfig.get().runtime.choices)
-    if not issubclass(named_class(cfg, "route"), TextDiffusion) or not named_class(cfg, "model").takes_context:
+    if not named_class(cfg, "model").takes_context:
         raise UserError(f"model={told.model} cannot be told a condition: use model=diffusion_lm or latent_transformer")
 
 

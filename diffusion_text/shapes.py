@@ -22,20 +22,29 @@ Told = Int[Tensor, "batch told"]  # what each text is told to be: numbers of val
 
 class Context(NamedTuple):
     """What a denoiser reads beside a text: vectors, of which those tell something `where` it is True; they stand `at`
-    positions of the text, or before it. Where they are of a text that `fits` this one, from its first position to its
-    last, they stand as far along it as there.
+    positions of the text, or before it, the same of all texts or each its own. Where they are of another text that
+    `fits`, that begins and ends where this one does, they are yet to be put along it.
     """
 
     vectors: Float[Tensor, "batch told channels"]
     where: Bool[Tensor, "batch told"]
-    at: Float[Tensor, "told"]
+    at: Float[Tensor, "*texts told"]
     fits: bool = False
 
     def of(self, texts: Tensor) -> "Context":
         """That of some of the texts."""
-        return self._replace(vectors=self.vectors[texts], where=self.where[texts])
+        at = self.at if self.at.ndim == 1 else self.at[texts]
+        return self._replace(vectors=self.vectors[texts], where=self.where[texts], at=at)
+
+    def along(self, lengths: Counts) -> "Context":
+        """That of texts with so many positions: a text that fits stands as far along each as in its own."""
+        if not self.fits:
+            return self
+        stretch = lengths / self.where.sum(1).clamp(min=1)
+        return self._replace(at=self.at * stretch[:, None], fits=False)
 
     def beside_nothing(self) -> "Context":
         """That of the texts twice over, the second time telling nothing."""
         twice = torch.cat([self.where, torch.zeros_like(self.where)])
-        return self._replace(vectors=self.vectors.repeat(2, 1, 1), where=twice)
+        at = self.at if self.at.ndim == 1 else self.at.repeat(2, 1)
+        return self._replace(vectors=self.vectors.repeat(2, 1, 1), where=twice, at=at)

@@ -132,15 +132,10 @@ class Prefix(nn.Module):
     def forward(
         self, h: Hidden, mask: Seen, at: Places, context: Context
     ) -> tuple[Longer, Bool[Tensor, "batch longer"], Float[Tensor, "*of_each longer"]]:
-        """The text, its mask and its positions, with those of the context before each: stretched to the text's, where
-        it fits that.
-        """
+        """The text, its mask and its positions, with those of the context before each."""
         longer = torch.cat([self.enter(context.vectors), h], 1)
-        told = context.at
-        if context.fits:
-            told = told * (mask.sum(1) / context.where.sum(1).clamp(min=1))[:, None]
-            at = at.expand(len(h), -1)
-        return longer, torch.cat([context.where, mask], 1), torch.cat([told, at], -1)
+        at = at.expand(*context.at.shape[:-1], -1)
+        return longer, torch.cat([context.where, mask], 1), torch.cat([context.at, at], -1)
 
 
 def rotary_angles(positions: Places, head_width: int) -> Rotation:

@@ -73,11 +73,15 @@ class Transformer(Denoiser):
 
     def forward(self, x_t, t, mask, estimates=None, context: Context | None = None, caches: list[Cache] | None = None):
         """`caches`, one a block, hold the positions before these of a causal model."""
-        first, length = len(caches[0]) if caches else 0, x_t.shape[1]
+        seen, length = len(caches[0]) if caches else 0, x_t.shape[1]
+        first = seen - context.where.shape[1] if seen and context is not None else seen
         h = self.enter(self.with_estimates(x_t, estimates))
         at = torch.arange(first, first + length, device=h.device, dtype=torch.float32)
         if self.prefix is not None and context is not None:
-            h, mask, at = self.prefix(h, mask, at, context)
+            if seen:
+                mask = torch.cat([context.where, mask], 1)
+            else:
+                h, mask, at = self.prefix(h, mask, at, context)
         h, rotation = self.positions(h, at)
         time = F.silu(self.time(t))
         layers: Sequence[Cache | None] = caches or [None] * len(self.blocks)

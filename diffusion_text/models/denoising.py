@@ -17,7 +17,7 @@ from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError
 from diffusion_text.models.writing import Given, Sampled, Writer, root_mean_square
-from diffusion_text.shapes import Context, Latents, Mask, Times, Told
+from diffusion_text.shapes import Context, Latents, Mask, Times
 
 if TYPE_CHECKING:
     from diffusion_text.models.classifier import Steering
@@ -121,16 +121,9 @@ class Denoising(Writer):
         steer = None if steering is None else partial(steering, mask)
         return sampler.reverse(x_t, predict_x0, self.schedule, generator, start, self.time_sampling, steer)
 
-    def context_of(self, told: Told | None) -> Context | None:
-        """What the denoiser reads of what texts are told."""
-        if told is None:
-            return None
-        assert self.condition is not None
-        return self.condition(told.to(self.device), self.text_space)
-
     def write(self, sampler, mask, generators, given, temperature, done, told=None, steering=None):
         mask = mask.to(self.device)
-        context = self.context_of(told)
+        context = self.context_of(told, mask)
         x_t = draw_like(torch.empty(*mask.shape, self.text_space.dim, device=self.device), generators)
         peak = 0.0
         led = {"given": given, "context": context, "steering": steering}

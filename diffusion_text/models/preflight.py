@@ -74,7 +74,7 @@ def measure(model: TextDiffusion, batch: dict[str, Tensor], sampler: GaussianSam
     model.trained_on(batch, draws)[2]["loss"].mean().backward()
     few = {name: value[:SEEN] for name, value in batch.items()}
     of_rows = not (ahead or isinstance(model.prediction, LogitsPrediction))
-    context = model.context(few, torch.Generator().manual_seed(model.seed))
+    context = model.context(few, torch.Generator().manual_seed(model.seed), mask[:SEEN])
     gradients = {n: parameter.grad for n, parameter in model.named_parameters() if parameter.requires_grad}
     readable = x_0, tokens.masked_fill(~token_mask, -1), real, model.schedule
     return [

@@ -153,18 +153,6 @@ class TextDiffusion(Denoising):
     def losses(self, batch: Batch, noisy: Noisy, output: Tensor) -> dict[str, PerText]:
         """What is minimised, as `loss`, and its parts."""
 
-    def context(self, batch: Batch, random: torch.Generator | StepDraws) -> Context | None:
-        """What the denoiser is told of a batch's texts: all that is known, or in training what is left of it; what is
-        random in it comes from `random`.
-        """
-        if self.condition is None:
-            return None
-        if not isinstance(random, StepDraws):
-            return self.context_of(self.told(batch, random))
-        drawn = random.uniform(self.condition.draws, batch["mask"].device)
-        told = self.condition.hidden(self.condition.known(batch, self.text_space, drawn), drawn)
-        return self.condition(told, self.text_space)
-
     # ---- prediction: training and sampling both go through here
 
     def output(self, x_t, t, mask, x_0_previous=None, context=None):
@@ -210,12 +198,11 @@ class TextDiffusion(Denoising):
         x_0, mask = self.encode_batch(batch, draws)
         t = draws.times(self.time_sampling, x_0.device)
         noisy = self.noised(x_0, draws.noise(x_0), t, mask)
-        context = self.context(batch, draws)
+        context = self.context(batch, draws, mask)
         output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy, draws, context), context)
         losses = self.losses(batch, noisy, output)
-        if self.condition is not None and context is not None:
-            own = self.condition.losses(context, mask.sum(1))
-            losses |= own | {"loss": losses["loss"] + sum(own.values())}
+        own = self.condition_losses(context, mask)
+        losses |= own | {"loss": losses["loss"] + sum(own.values())}
         return noisy, output, losses
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -248,7 +235,7 @@ class TextDiffusion(Denoising):
         """The same times and noise at every evaluation: each text in all ten time bins."""
         generator = torch.Generator().manual_seed(self.seed + batch_idx)
         x_0, mask = self.encode_batch(batch, generator)
-        context = self.context(batch, torch.Generator().manual_seed(self.seed + batch_idx))
+        context = self.context(batch, torch.Generator().manual_seed(self.seed + batch_idx), mask)
         for time_bin in range(10):
             t = ((time_bin + torch.rand(len(x_0), generator=generator)) / 10).to(x_0.device)
             noisy = self.noised(x_0, draw_like(x_0, generator), t, mask)

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from diffusion_text.denoisers.attention import Cache
 from diffusion_text.denoisers.transformer import Transformer
-from diffusion_text.diagnostics.preflight import Check, gradient_reach, padding_leak, position_sensitivity, sees_ahead
+from diffusion_text.diagnostics.preflight import (
+    Check,
+    condition_in_the_data,
+    condition_sensitivity,
+    gradient_reach,
+    padding_leak,
+    position_sensitivity,
+    sees_ahead,
+)
 from diffusion_text.diagnostics.references import smoothed_shares
 from diffusion_text.diffusion.losses import CrossEntropyLoss
 from diffusion_text.diffusion.time_sampling import StratifiedTimes
@@ -28,7 +36,7 @@ from diffusion_text.metrics.likelihood import Likelihood
 from diffusion_text.models.base import leaving_no_trace
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.writing import Given, Sampled, Writer
-from diffusion_text.shapes import Latents, Mask, PerText, Tokens
+from diffusion_text.shapes import Context, Latents, Mask, PerText, Tokens
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, Logits
 
 Batch = dict[str, Tensor]
@@ -72,47 +80,69 @@ class TokenModel(Writer):
         self.length_counts.copy_(length_counts)
 
     @abstractmethod
-    def drawn_nats(self, tokens: Tokens, mask: Mask, shares: PerText, keys: Float[Tensor, "batch length"]) -> PerText:
-        """−log p of each text in nats, or what averages to a bound on it; `shares`, uniform in [0, 1), say how much of
-        a text is masked, and `keys`, any numbers, which of it.
+    def drawn_nats(
+        self,
+        tokens: Tokens,
+        mask: Mask,
+        shares: PerText,
+        keys: Float[Tensor, "batch length"],
+        context: Context | None = None,
+    ) -> PerText:
+        """−log p of each text in nats, or what averages to a bound on it, told the `context`; `shares`, uniform in
+        [0, 1), say how much of a text is masked, and `keys`, any numbers, which of it.
         """
 
     @torch.no_grad()
     def nats(self, tokens, mask, draws, t_0, generator):
         return {"tokens": self.mean_nats(tokens, mask, draws, generator)}
 
-    def mean_nats(self, tokens: Tokens, mask: Mask, draws: int, generator: torch.Generator) -> PerText:
+    def mean_nats(
+        self, tokens: Tokens, mask: Mask, draws: int, generator: torch.Generator, context: Context | None = None
+    ) -> PerText:
         """−log p of each text, or its bound from `draws` masked counts, spread evenly."""
         total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
         for draw in range(draws):
             shares = (draw + torch.rand(len(tokens), generator=generator)) / draws
             keys = torch.rand(mask.shape, generator=generator)
-            total += self.drawn_nats(tokens, mask, shares.to(tokens.device), keys.to(tokens.device))
+            total += self.drawn_nats(tokens, mask, shares.to(tokens.device), keys.to(tokens.device), context)
         return total / draws
 
-    def logits(self, x: Latents, share: PerText, mask: Mask, caches: list[Cache] | None = None) -> Logits:
+    def logits(
+        self,
+        x: Latents,
+        share: PerText,
+        mask: Mask,
+        context: Context | None = None,
+        caches: list[Cache] | None = None,
+    ) -> Logits:
         """Of every position; `share` of the text is masked."""
-        return self.text_space.head(self.denoiser(x, share, mask, caches=caches))
+        return self.text_space.head(self.denoiser(x, share, mask, context=context, caches=caches))
 
     # ---- training and evaluation
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        tokens, mask = batch["tokens"], batch["mask"]
-        draws = self.step_draws(len(tokens), batch_idx)
-        loss = (self.trained_on(tokens, mask, draws) / mask.sum(1)).mean()
+        texts = len(batch["tokens"])
+        losses = self.trained_on(batch, self.step_draws(texts, batch_idx))
         if self.is_logged:
-            self.log("train/loss", loss, prog_bar=True, batch_size=len(tokens), sync_dist=True)
-        return loss
+            for name, value in losses.items():
+                shown = name == "loss"
+                self.log(f"train/{name}", value.mean(), prog_bar=shown, batch_size=texts, sync_dist=True)
+        return losses["loss"].mean()
 
-    def trained_on(self, tokens: Tokens, mask: Mask, draws: StepDraws) -> PerText:
-        """−log p of a batch's texts as training draws it."""
+    def trained_on(self, batch: Batch, draws: StepDraws) -> dict[str, PerText]:
+        """What is minimised of a batch as training draws it, and the parts of it that are the condition's."""
+        tokens, mask = batch["tokens"], batch["mask"]
         keys = draws.noise(mask.float().unsqueeze(-1)).squeeze(-1)
-        return self.drawn_nats(tokens, mask, draws.times(StratifiedTimes(), tokens.device), keys)
+        context = self.context(batch, draws, mask)
+        times, own = draws.times(StratifiedTimes(), tokens.device), self.condition_losses(context, mask)
+        nats = self.drawn_nats(tokens, mask, times, keys, context)
+        return {"loss": nats / mask.sum(1) + sum(own.values())} | own
 
     def evaluate(self, stage, batch, batch_idx):
         tokens, mask = batch["tokens"], batch["mask"]
         generator = torch.Generator().manual_seed(self.seed + batch_idx)
-        nats, counts = self.mean_nats(tokens, mask, self.draws, generator), mask.sum(1)
+        context = self.context(batch, torch.Generator().manual_seed(self.seed + batch_idx), mask)
+        nats, counts = self.mean_nats(tokens, mask, self.draws, generator, context), mask.sum(1)
         unigram = -smoothed_shares(self.token_counts).log()[tokens].masked_fill(~mask, 0).sum(1)
         self.metric(stage).update(nats, unigram, counts)
         self.log(f"{stage}/loss", (nats / counts).mean().float(), batch_size=len(tokens), sync_dist=True)
@@ -143,9 +173,12 @@ class TokenModel(Writer):
         few = {name: value[:8].to(self.device) for name, value in batch.items()}
         tokens, mask = few["tokens"], few["mask"]
         with leaving_no_trace(self):
-            self.trained_on(tokens, mask, StepDraws(self.seed, 0, self.max_length, len(tokens))).mean().backward()
+            self.trained_on(few, StepDraws(self.seed, 0, self.max_length, len(tokens)))["loss"].mean().backward()
             x = self.text_space.encode(tokens, mask).detach()
+            context = self.context(few, torch.Generator().manual_seed(self.seed), mask)
             return [
+                *([condition_in_the_data(self.told_counts)] if self.told_counts else []),
+                *([condition_sensitivity(self.denoiser, x, mask, context)] if context else []),
                 position_sensitivity(self.denoiser, x, mask),
                 padding_leak(self.denoiser, x, mask),
                 sees_ahead(self.denoiser, x, mask, self.denoiser.causal),
@@ -181,10 +214,11 @@ class Autoregressive(TokenModel):
         if not getattr(denoiser, "causal", False):
             raise UserError("route=autoregressive needs a network that does not see ahead: use model=autoregressive")
 
-    def drawn_nats(self, tokens, mask, shares, keys):
+    def drawn_nats(self, tokens, mask, shares, keys, context=None):
         x = self.text_space.encode(tokens, mask)
         before = torch.cat([self.unknown.expand(len(x), 1, -1), x[:, :-1]], 1)
-        return self.cross_entropy(self.logits(before, torch.zeros_like(shares), mask), tokens, mask) * mask.sum(1)
+        logits = self.logits(before, torch.zeros_like(shares), mask, context)
+        return self.cross_entropy(logits, tokens, mask) * mask.sum(1)
 
     def write(self, sampler, mask, generators, given, temperature, done, told=None, steering=None):
         mask = mask.to(self.device)
@@ -193,9 +227,10 @@ class Autoregressive(TokenModel):
             raise UserError("an autoregressive model goes on from a beginning: it cannot fill blanks")
         caches = [Cache() for _ in self.denoiser.blocks]
         share = torch.zeros(len(mask), device=self.device)
+        context = self.context_of(told, mask)
         x = self.unknown.expand(len(mask), 1, -1)
         for position in range(mask.shape[1]):
-            logits = self.logits(x, share, mask[:, : position + 1], caches)
+            logits = self.logits(x, share, mask[:, : position + 1], context, caches)
             drawn, _ = sampler.draw(logits, generators)
             tokens[:, position] = tokens[:, position].where(known[:, position], drawn[:, 0])
             x = self.text_space.embedding(tokens[:, position : position + 1])
@@ -215,24 +250,24 @@ class MaskedDiffusion(TokenModel):
         if getattr(denoiser, "causal", False):
             raise UserError("route=masked_diffusion needs a network that sees both ways: use model=masked_diffusion")
 
-    def read(self, tokens: Tokens, mask: Mask, masked: Mask) -> Logits:
-        """Log-probabilities from what is not masked."""
+    def read(self, tokens: Tokens, mask: Mask, masked: Mask, context: Context | None = None) -> Logits:
+        """Log-probabilities from what is not masked, told the `context`."""
         x = torch.where(masked.unsqueeze(-1), self.unknown, self.text_space.encode(tokens, mask))
-        return self.logits(x, masked.sum(1) / mask.sum(1), mask)
+        return self.logits(x, masked.sum(1) / mask.sum(1), mask, context)
 
-    def drawn_nats(self, tokens, mask, shares, keys):
+    def drawn_nats(self, tokens, mask, shares, keys, context=None):
         lengths = mask.sum(1)
         many = 1 + (shares * lengths).long().clamp(max=lengths - 1)
         ranks = keys.masked_fill(~mask, torch.inf).argsort(1).argsort(1)
         masked = ranks < many.unsqueeze(1)
-        return self.cross_entropy(self.read(tokens, mask, masked), tokens, masked) * lengths
+        return self.cross_entropy(self.read(tokens, mask, masked, context), tokens, masked) * lengths
 
     def write(self, sampler, mask, generators, given, temperature, done, told=None, steering=None):
         mask = mask.to(self.device)
         tokens, known = self.begin(mask, given, temperature)
-        masked = mask & ~known
+        masked, context = mask & ~known, self.context_of(told, mask)
         for step in range(sampler.num_steps):
-            drawn, confidence = sampler.draw(self.read(tokens, mask, masked), generators)
+            drawn, confidence = sampler.draw(self.read(tokens, mask, masked, context), generators)
             shown = sampler.shown(step, masked, confidence, generators)
             tokens, masked = drawn.where(shown, tokens), masked & ~shown
             done(1)

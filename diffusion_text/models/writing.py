@@ -16,7 +16,8 @@ from diffusion_text.conditions.base import Condition
 from diffusion_text.diffusion.samplers import Sampler, generators_of
 from diffusion_text.errors import UserError
 from diffusion_text.models.base import Trained
-from diffusion_text.shapes import Counts, Latents, Mask, PerText, Tokens, Told
+from diffusion_text.models.step_draws import StepDraws
+from diffusion_text.shapes import Context, Counts, Latents, Mask, PerText, Tokens, Told
 from diffusion_text.text_spaces.base import TextSpace
 
 if TYPE_CHECKING:
@@ -62,6 +63,30 @@ class Writer(Trained):
             return None
         chances = torch.rand(len(batch["mask"]), self.condition.draws, generator=generator)
         return self.condition.known(batch, self.text_space, chances)
+
+    def context(self, batch: dict[str, Tensor], random: torch.Generator | StepDraws, mask: Mask) -> Context | None:
+        """What the network is told of a batch's texts, whose positions `mask` has: all that is known, or in training
+        what is left of it; what is random in it comes from `random`.
+        """
+        if self.condition is None:
+            return None
+        if not isinstance(random, StepDraws):
+            return self.context_of(self.told(batch, random), mask)
+        drawn = random.uniform(self.condition.draws, mask.device)
+        return self.context_of(self.condition.hidden(self.condition.known(batch, self.text_space, drawn), drawn), mask)
+
+    def context_of(self, told: Told | None, mask: Mask) -> Context | None:
+        """What the network reads of what texts of these positions are told."""
+        if told is None:
+            return None
+        assert self.condition is not None
+        return self.condition(told.to(self.device), self.text_space).along(mask.sum(1))
+
+    def condition_losses(self, context: Context | None, mask: Mask) -> dict[str, PerText]:
+        """What is minimised of the condition itself."""
+        if self.condition is None or context is None:
+            return {}
+        return self.condition.losses(context, mask.sum(1))
 
     def worded(self, told: Told | None) -> list[dict[str, str]]:
         """What texts are told, as a user asks for it."""

@@ -102,7 +102,9 @@ class Control:
     def settings(self, session: Session, wish: Wish) -> dict[str, tuple[Session, Wish]]:
         """What is drawn: nothing asked; told, at each guidance; led, at each scale."""
         drawn = {"nothing asked": (session, Wish())}
-        for guidance in self.guidance if wish.told is not None else ():
+        if wish.told is not None and not isinstance(session.sampler, GaussianSampler):
+            drawn["told"] = session, wish
+        for guidance in self.guidance if wish.told is not None and "told" not in drawn else ():
             sampler = copy.copy(session.sampler)
             assert isinstance(sampler, GaussianSampler)
             sampler.guidance = guidance

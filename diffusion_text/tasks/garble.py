@@ -18,6 +18,7 @@ from diffusion_text.data.tokens import NOTHING
 from diffusion_text.diffusion.gaussian import corrupt, per_text
 from diffusion_text.diffusion.samplers import draw_like, generators_of
 from diffusion_text.figures import SAMPLES, Figure
+from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Latents, Mask, Tokens
 from diffusion_text.tasks.comparison import chrf, word_error_rate
 from diffusion_text.tasks.session import Session, Wish
@@ -75,13 +76,15 @@ class Garble:
         spoilt = [garbling(text, space.tokenizer, pool, chance) for text in whole]
         originals, garbled = space.to_text(whole), space.to_text(spoilt)
         tokens, token_mask = session.wrap(spoilt)
+        texts = {"garbled": garbled}
         x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
-        untouched = space.to_text(space.decode(x_0, mask))
+        if isinstance(session.model, TextDiffusion):
+            texts["do nothing"] = space.to_text(space.decode(x_0, mask))
         if isinstance(session.model.condition, Garbled):
             restored = self.rewrite(session, tokens, token_mask)
         else:
             restored = space.decode(self.denoise(session, x_0, mask), mask)
-        texts = {"garbled": garbled, "do nothing": untouched, "restored": space.to_text(restored)}
+        texts["restored"] = space.to_text(restored)
         scores = {
             name: {"word_error_rate": word_error_rate(them, originals), "chrf": chrf(them, originals)}
             for name, them in texts.items()

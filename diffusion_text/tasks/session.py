@@ -186,7 +186,7 @@ class Session:
     def reverse(self, x_t: Latents, mask: Mask, generator: Generator, start: float = 1.0) -> Iterator[ReverseStep]:
         """The model's reverse run to what is asked for, counted where someone watches."""
         wish, model = self.wish(self.condition).repeated(len(mask)), self.diffusion
-        context = model.context_of(wish.told)
+        context = model.context_of(wish.told, mask)
         with counting("Denoising", self.sampler.num_steps) as done:
             assert isinstance(self.sampler, GaussianSampler)
             steps = model.reverse(self.sampler, x_t, mask, generator, start, None, context, self.steering(wish))

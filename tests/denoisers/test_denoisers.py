@@ -91,11 +91,13 @@ def test_a_text_that_fits_stands_as_far_along_as_in_its_own(name, positions):
     x_t, t, _ = texts(6, 6)
     mask = torch.arange(6) < torch.tensor([6, 3])[:, None]
     vectors, where = torch.randn(2, 6, 5), (torch.arange(6) < 3).expand(2, -1)
-    fitted = net(x_t, t, mask, context=Context(vectors, where, torch.arange(6.0), fits=True))
+    fitted = net(x_t, t, mask, context=Context(vectors, where, torch.arange(6.0), fits=True).along(mask.sum(1)))
     for text, stride in ((0, 2.0), (1, 1.0)):
         alone = net(x_t, t, mask, context=Context(vectors, where, stride * torch.arange(6.0)))
         assert_close(fitted[text], alone[text])
-    nothing = net(x_t, t, mask, context=Context(vectors, torch.zeros_like(where), torch.arange(6.0), fits=True))
+    nothing = net(
+        x_t, t, mask, context=Context(vectors, torch.zeros_like(where), torch.arange(6.0), fits=True).along(mask.sum(1))
+    )
     assert_close(nothing, net(x_t, t, mask))
 
 

@@ -5,10 +5,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from diffusion_text.conditions.garbled import Garbled
+from diffusion_text.data.tokens import NOTHING
 from diffusion_text.denoisers.transformer import Transformer
 from diffusion_text.diffusion.losses import MSELoss
+from diffusion_text.diffusion.samplers import generators_of
 from diffusion_text.diffusion.token_samplers import LeftToRightSampler, UnmaskingSampler
 from diffusion_text.errors import UserError
+from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.token_models import Autoregressive, MaskedDiffusion
 from diffusion_text.models.writing import Given
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding
@@ -20,11 +24,12 @@ DIM, LONGEST = 8, 12
 def make_model(tokenizer):
     """A function that builds a baseline whose untrained network says something of every token."""
 
-    def make(kind, rounding="learned", **network):
+    def make(kind, rounding="learned", condition=None, **network):
         torch.manual_seed(0)
+        network |= {"told": condition.width} if condition else {}
         settings = {"width": 16, "depth": 2, "heads": 2, "causal": kind is Autoregressive, "gates": 1.0} | network
         space = EmbeddingSpace(tokenizer, LearnedEmbedding(len(tokenizer), DIM), rounding)
-        model = kind(Transformer(DIM, **settings), space, max_length=LONGEST)
+        model = kind(Transformer(DIM, **settings), space, max_length=LONGEST, condition=condition)
         torch.nn.init.normal_(model.denoiser.leave.weight, std=0.2)
         lengths = torch.zeros(LONGEST + 1, dtype=torch.long)
         lengths[[5, 9]] = torch.tensor([300, 100])
@@ -93,7 +98,9 @@ def test_each_count_is_masked_as_often(make_model, batch, monkeypatch):
     model, (tokens, mask) = make_model(MaskedDiffusion), batch
     counts = []
     monkeypatch.setattr(
-        model, "read", lambda tokens, mask, masked: counts.append(masked.sum(1)) or torch.zeros(*mask.shape, 400)
+        model,
+        "read",
+        lambda tokens, mask, masked, context: counts.append(masked.sum(1)) or torch.zeros(*mask.shape, 400),
     )
     nats(model, tokens, mask, draws=8)
     assert sorted(torch.stack(counts)[:, 0].tolist()) == list(range(1, 9))
@@ -138,12 +145,66 @@ def test_what_was_seen_is_not_read_again(make_model):
     """Sampling with kept keys and values draws what the whole network would."""
     model, sampler = make_model(Autoregressive, local_heads=[-1]), LeftToRightSampler(LONGEST)
     drawn = model.sample(sampler, 3, seed=0, length=9).tokens
-    from diffusion_text.diffusion.samplers import generators_of
-
     generators, tokens = generators_of(0, range(3)), torch.zeros(3, 0, dtype=torch.long)
     for position in range(9):
         x = torch.cat([model.unknown.expand(3, 1, -1), model.text_space.embedding(tokens)], 1)
         logits = model.logits(x, torch.zeros(3), torch.ones(3, position + 1, dtype=torch.bool))[:, -1:]
+        tokens = torch.cat([tokens, sampler.draw(logits, generators)[0]], 1)
+    assert_close(drawn, tokens)
+
+
+# ---- told a condition
+
+
+@pytest.fixture
+def told_model(make_model, batch):
+    """A function that builds a baseline that is told a garbled text."""
+
+    def make(kind):
+        model = make_model(kind, condition=Garbled({}, DIM, dropout=0.0))
+        model.condition.remember({"tokens": [text[real] for text, real in zip(*batch, strict=True)]}, model.text_space)
+        return model
+
+    return make
+
+
+@of_both_kinds
+def test_training_is_told(told_model, batch, kind):
+    model, (tokens, mask) = told_model(kind), batch
+    draws = StepDraws(0, 0, LONGEST, 3)
+    losses = model.trained_on({"tokens": tokens, "mask": mask}, draws)
+    assert set(losses) == {"loss", "length"}
+    losses["loss"].mean().backward()
+    assert model.denoiser.prefix.enter.weight.grad.abs().sum() > 0
+    checks = {check.name: check.verdict for check in model.preflight({"tokens": tokens, "mask": mask}, None)}
+    assert checks["sees the condition"] == checks["gradient reaches"] == "ok"
+
+
+@torch.no_grad()
+@of_both_kinds
+def test_what_is_told_changes_what_is_said_of_that_text_alone(told_model, batch, kind):
+    model, (tokens, mask) = told_model(kind), batch
+    told = tokens.masked_fill(~mask, NOTHING)
+    other = told.clone()
+    other[0] = other[0].roll(1)
+    numbers = torch.full((3,), 0.5), torch.rand(3, 8, generator=torch.Generator().manual_seed(0))
+    first, second = (model.drawn_nats(tokens, mask, *numbers, model.context_of(each, mask)) for each in (told, other))
+    assert_close(first[1:], second[1:])
+    assert abs(float(first[0] - second[0])) > 1e-3
+
+
+@torch.no_grad()
+def test_what_was_seen_is_not_read_again_be_it_told(told_model, batch):
+    """Sampling with kept keys and values draws what the whole network would, told the same."""
+    model, sampler = told_model(Autoregressive), LeftToRightSampler(LONGEST)
+    told = batch[0].masked_fill(~batch[1], NOTHING)
+    drawn = model.sample(sampler, 3, seed=0, length=9, told=told).tokens
+    generators, tokens = generators_of(0, range(3)), torch.zeros(3, 0, dtype=torch.long)
+    context = model.context_of(told, torch.ones(3, 9, dtype=torch.bool))
+    for position in range(9):
+        x = torch.cat([model.unknown.expand(3, 1, -1), model.text_space.embedding(tokens)], 1)
+        real = torch.ones(3, position + 1, dtype=torch.bool)
+        logits = model.logits(x, torch.zeros(3), real, context)[:, -1:]
         tokens = torch.cat([tokens, sampler.draw(logits, generators)[0]], 1)
     assert_close(drawn, tokens)
 
