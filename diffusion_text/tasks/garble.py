@@ -21,6 +21,7 @@ from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Latents, Mask, Tokens
 from diffusion_text.tasks.comparison import chrf, word_error_rate
+from diffusion_text.tasks.corrector import Corrector
 from diffusion_text.tasks.session import Session, Wish
 from diffusion_text.tracking.terminal import console
 from diffusion_text.values import listed, number, one_of, share, whole
@@ -41,7 +42,8 @@ class Garble:
     `how`: shuffle words within `window` words, or drop, repeat or replace tokens (by another of these texts).
     A model that was trained with condition=garbled is told the spoilt text and writes the restored one from noise. Any
     other has the spoilt text's x_0, noisy up to time `t`, to denoise.
-    Beside the restored texts stands the do-nothing baseline: the garbled x_0, decoded as it is.
+    Beside the restored texts stand the do-nothing baseline, the garbled x_0 decoded as it is, and what n-grams restore
+    that are told how the text was spoilt.
     """
 
     FIGURES: ClassVar = {
@@ -84,7 +86,8 @@ class Garble:
             restored = self.rewrite(session, tokens, token_mask)
         else:
             restored = space.decode(self.denoise(session, x_0, mask), mask)
-        texts["restored"] = space.to_text(restored)
+        correct = Corrector(session.judge, space.tokenizer, garbling)
+        texts |= {"restored": space.to_text(restored), "by n-grams": space.to_text([correct(text) for text in spoilt])}
         scores = {
             name: {"word_error_rate": word_error_rate(them, originals), "chrf": chrf(them, originals)}
             for name, them in texts.items()

@@ -32,7 +32,7 @@ def test_scores_are_kept_with_the_texts(session):
     run = session("num_samples=3", "sampler.num_steps=2")
     Garble(how="drop", rate=0.5, t=0.2)(run)
     first, *texts = [json.loads(line) for line in (run.run.samples / "garble.jsonl").read_text().splitlines()]
-    assert set(first["scores"]) == {"garbled", "do nothing", "restored"}
+    assert set(first["scores"]) == {"garbled", "do nothing", "restored", "by n-grams"}
     originals = [text["original"] for text in texts]
     for name, score in first["scores"].items():
         assert score["chrf"] == pytest.approx(chrf([text[name] for text in texts], originals))
@@ -71,7 +71,7 @@ def test_a_model_that_is_told_the_garbled_text_writes_the_restored_one(told, mon
     [file] = session.run.samples.glob("garble*.jsonl")
     first, *texts = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     has_x_0 = isinstance(session.model, TextDiffusion)
-    assert set(first["scores"]) == {"garbled", "restored"} | ({"do nothing"} if has_x_0 else set())
+    assert set(first["scores"]) == {"garbled", "restored", "by n-grams"} | ({"do nothing"} if has_x_0 else set())
     [tokens] = asked
     read = session.model.text_space.to_text([text[text >= 0].tolist() for text in tokens])
     assert read == [text["garbled"] for text in texts]
