@@ -90,6 +90,8 @@ class TextDataModule(LightningDataModule, ABC):
         self.packing = one_of(packing, "data.packing", ("paragraphs", "stream"))
         self.eval_texts = whole(eval_texts, "data.eval_texts", 1)
 
+    label: str | None = None  # what is known of each text, one of a set, which it need not say
+
     @abstractmethod
     def lines(self, split: str) -> Lines:
         """The split's lines, read anew at each call. Blank lines part paragraphs."""

@@ -63,9 +63,13 @@ class Judge:
         metric.update(tokens.cpu(), ~torch.isin(tokens.cpu(), self.special))
         return Quality({name: float(value) for name, value in metric.compute().items()}, metric.most_frequent())
 
+    def without_special(self, tokens: Tokens) -> list[Text]:
+        """The tokens of each text that are of the text."""
+        return [text[~np.isin(text, self.special)] for text in tokens.cpu().numpy()]
+
     def scores(self, tokens: Tokens) -> TextScores:
         """The judge's nats, the number of tokens, and the entropy of each of these texts."""
-        texts = [text[~np.isin(text, self.special)] for text in tokens.cpu().numpy()]
+        texts = self.without_special(tokens)
         entropies = np.array([entropy(text) if len(text) else np.nan for text in texts])
         if self.network is not None:
             return TextScores(*self.nats(self.network, tokens), entropies)

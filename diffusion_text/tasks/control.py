@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from rich.table import Table
 
@@ -17,6 +18,7 @@ from diffusion_text.data.base import TextDataModule, pad
 from diffusion_text.diffusion.samplers import GaussianSampler
 from diffusion_text.errors import UserError
 from diffusion_text.figures import SAMPLES, Figure
+from diffusion_text.metrics.labels import NGramLabels
 from diffusion_text.models.quality import Quality
 from diffusion_text.shapes import Tokens, Told
 from diffusion_text.storage import write_json, write_text
@@ -57,6 +59,8 @@ def is_known(session: Session, target: Target) -> bool:
 class Control:
     """Ask for each of the `targets`, `each` times: lines of a .jsonl, or every value by itself. A model that is told
     conditions is asked at each `guidance`, and where there is a classifier that one leads at each `scale`.
+
+    Of texts that have a label, which they need not say, a classifier by n-grams tells whether it is the one asked for.
 
     Beside the texts stand those of nothing asked; real texts of the test split that are told what is asked for, and
     that are told something else instead; and training texts that are told it, which is what looking one up gives.
@@ -152,13 +156,13 @@ class Control:
     def row(self, session: Session, asked: list[Target], tokens: Tokens) -> Row:
         """What a set of texts says, and how well."""
         texts = session.model.text_space.to_text(tokens)
-        pairs = [
-            (text.lower(), name, value)
-            for text, target in zip(texts, asked, strict=True)
-            if text
-            for name, value in target.items()
-        ]
-        said = [session.corpus.says(*pair) for pair in pairs]
+        real = [place for place, text in enumerate(texts) if text]
+        pairs = [(texts[place].lower(), name, value) for place in real for name, value in asked[place].items()]
+        if session.corpus.label is None:
+            said = [session.corpus.says(*pair) for pair in pairs]
+        else:
+            read = labels(session)(session.judge.without_special(tokens[real]))
+            said = [label.lower() == value.lower() for label, (_, _, value) in zip(read, pairs, strict=True)]
         verbatim = [TextDataModule.says(session.corpus, *pair) for pair in pairs]
         many = max(1, len(pairs))
         return Row(sum(said) / many, sum(verbatim) / many, session.judge(tokens))
@@ -185,6 +189,19 @@ class Control:
         page = render("control.html", {"control": for_page(chart)}, name=name, rows=control_rows(found))
         write_text(path.with_suffix(".html"), page)
         return path.with_suffix(".html")
+
+
+def labels(session: Session) -> NGramLabels:
+    """What tells the label of a text by the training split's."""
+    if "labels" not in session.made:
+        tokenizer = session.model.text_space.tokenizer
+        [[_, values]] = session.corpus.attributes.items()
+        texts = session.corpus.tokens(tokenizer)["train"]
+        of_each: dict[str, list[np.ndarray]] = {value: [] for value in values}
+        for told, text in zip(texts["told"], texts["tokens"], strict=True):
+            of_each[values[int(told[0]) - 1]] += session.judge.without_special(text[None])
+        session.made["labels"] = NGramLabels(of_each, len(tokenizer))
+    return session.made["labels"]
 
 
 def cost(session: Session, wish: Wish) -> tuple[int, int]:

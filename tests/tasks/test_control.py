@@ -157,6 +157,23 @@ def test_what_cannot_be_is_one_line(asked, overrides, says):
         task(session)
 
 
+def test_whether_a_label_is_met_is_told_by_ngrams(composed, saved, tmp_path):
+    for label, words in {"rivers": "water flows past the mill", "skies": "clouds drift over green hills"}.items():
+        (tmp_path / "corpus" / label).mkdir(parents=True)
+        text = "\n\n".join(f"{words} {number} times a day" for number in range(120))
+        (tmp_path / "corpus" / label / "text.txt").write_text(text, encoding="utf-8")
+    data = ["data=text_files", f"data.dir={tmp_path}/corpus", "data.label=folder", f"cache_dir={tmp_path}/cache"]
+    (tmp_path / "run").mkdir()
+    small = ["experiment=embedding_flow", "condition=label", *(each for each in SMALL if "vocab" not in each)]
+    saved(compose_training(composed(*small, *data, f"run_dir={tmp_path}/run")))
+    own = ["task=control", "task.guidance=[1.0]", "sampler.num_steps=2", f"cache_dir={tmp_path}/cache"]
+    task, session = compose_task(composed(f"run={tmp_path}/run", *own, config="sample"))
+    rows = task.measure(session)
+    assert rows["real texts"].said == rows["looked up"].said == 1
+    assert rows["of something else"].said == 0
+    assert rows["looked up"].verbatim == 0, "no text names its folder"
+
+
 def test_a_run_without_a_condition_has_none_to_ask_for(sampled, lm_checkpoint):
     with pytest.raises(UserError, match="is of a run that was trained with one"):
         sampled(lm_checkpoint, "++condition.food=Italian")
