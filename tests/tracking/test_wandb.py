@@ -155,7 +155,7 @@ def test_texts_are_in_tables(latent, twice):
     assert sampled["data"] == [[line["step"], *line["texts"]] for line in record.texts]
     assert [row[0] for row in sampled["data"]] == [2, 4]
     _, *garbles = record.newest("garble*.jsonl")
-    assert garbled["columns"] == ["original", "garbled", "do nothing", "restored"]
+    assert garbled["columns"] == ["original", "garbled", "do nothing", "restored", "by n-grams"]
     assert garbled["data"] == [list(row.values()) for row in garbles]
     steps = record.newest("trace*.jsonl")
     assert [row[trace["columns"].index("text")] for row in trace["data"]] == [row["text"] for row in steps]
