@@ -7,7 +7,9 @@ import restaurants
 import torch
 
 from diffusion_text.composition import compose_task, compose_training
+from diffusion_text.entry import prepared
 from diffusion_text.errors import UserError
+from diffusion_text.tensors import write_tensors
 from diffusion_text.training import train
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")
@@ -166,3 +168,28 @@ def test_what_cannot_steer_is_one_line(asked, sampled, lm_checkpoint, run, class
         sampled(lm_checkpoint, f"sampler.classifier={classifier}", "++condition.food=Italian")
     with pytest.raises(UserError, match="is a classifier: sample the run that it reads"):
         compose_task(composed(f"run={classifier}", config="sample"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": {"component": "Transformer", "width": 16, "depth": 10**9, "heads": 2}}, "depth"),
+        ({"model": {"component": "Popen", "args": "touch hacked"}}, "cannot be built from"),
+        ({"attributes": 5}, "cannot be built from"),
+        ({"attributes": {"food": ["a"]}}, "the weights do not fit"),
+        ({"reads": "another"}, "reads another run's noise"),
+    ],
+    ids=["deep", "code", "number", "few", "another"],
+)
+def test_a_strangers_classifier_is_refused_in_one_line(asked, classifier, tmp_path, change, says):
+    stored = torch.load(classifier / "checkpoints" / "best.ckpt", weights_only=True)
+    stored["hyper_parameters"] |= change
+    write_tensors(tmp_path / "stranger" / "checkpoints" / "best.ckpt", stored)
+    with pytest.raises(UserError, match=rf"^[^\n]*{says}[^\n]*$"):
+        asked(f"sampler.classifier={tmp_path}/stranger", "++condition.food=Italian")
+
+
+def test_the_run_that_it_reads_is_found_again_from_anywhere(run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    assert prepared(["train.py", "model=classifier", f"run={run.name}"])[2] == f"run='{run}'"
+    assert prepared(["sample.py", f"run={run.name}"])[1] == f"run='{run.name}'"
