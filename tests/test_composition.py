@@ -120,7 +120,7 @@ def test_the_loggers_and_callbacks_are_the_configured_ones(composed, settings):
 
 
 @pytest.mark.parametrize("recipe", ["latent_diffusion", "embedding_flow", "latent_flow"])
-@pytest.mark.parametrize("sampler", ["churn", "ddim", "ddpm", "dpm_solver"])
+@pytest.mark.parametrize("sampler", ["churn", "ddim", "ddpm", "dpm_solver", "heun"])
 def test_a_recipe_takes_any_sampler(composed, recipe, sampler):
     assert isinstance(instantiate(composed(f"experiment={recipe}", f"sampler={sampler}").sampler), GaussianSampler)
 

@@ -9,6 +9,8 @@ A sampler sees the network only as `predict_x0(x_t, t, x_0_previous)`; strides m
 (3) DPM-Solver++ (2M)   DDIM's deterministic step with x̂_0 + (h / 2h_r)·(x̂_0 − x̂_0,r) in the place of x̂_0
            h, h_r the increases of log(alpha / sigma) in this step and in the one before,
            whose estimate was x̂_0,r                                                 Lu et al. 2022b, algorithm 2
+(4) Heun   DDIM's deterministic step with (x̂_0 + x̂_0,s) / 2 in the place of x̂_0, where x̂_0,s is what is estimated where
+           that step ends: the trapezoid rule for Lu et al. 2022b, eq. 8, in the order of Karras et al. 2022, alg. 1
 """
 
 from abc import ABC, abstractmethod
@@ -55,6 +57,10 @@ class Sampler:
     def nfe(self) -> int:
         """Network evaluations that one sample costs."""
         return self.num_steps
+
+    def spend(self, nfe: int) -> None:
+        """Take as many steps as so many network evaluations are enough for."""
+        self.num_steps = nfe
 
 
 class GaussianSampler(Sampler, ABC):
@@ -221,5 +227,28 @@ class DPMSolverSampler(GaussianSampler):
         if earlier is not None and s > 0:
             before, now, after = (schedule.log_snr(time) for time in (earlier.t, t, s))
             x_0 = x_0 + ((after - now) / (2 * (now - before))).to(x_0) * (x_0 - earlier.x_0)
-        alpha_s, sigma_s = levels(schedule, s, x_t)
-        return alpha_s * x_0 + sigma_s * noise_from(x_t, x_0, *levels(schedule, t, x_t))
+        return towards(x_t, x_0, levels(schedule, t, x_t), levels(schedule, s, x_t))
+
+
+class HeunSampler(GaussianSampler):
+    """Equation (4): deterministic and of second order; the last of the `num_steps` steps is DDIM's, the others take two
+    evaluations each.
+    """
+
+    @property
+    def nfe(self):
+        return 2 * self.num_steps - 1
+
+    def spend(self, nfe):
+        self.num_steps = (nfe + 1) // 2
+
+    def step(self, x_t, t, s, predict_x0, schedule, generator, earlier=None):
+        x_0 = predict_x0(x_t, t)
+        now, after = levels(schedule, t, x_t), levels(schedule, s, x_t)
+        x_s = towards(x_t, x_0, now, after)
+        return x_s if s == 0 else towards(x_t, (x_0 + predict_x0(x_s, s)) / 2, now, after)
+
+
+def towards(x_t: Latents, x_0: Latents, now: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> Latents:
+    """DDIM's deterministic step to other levels of alpha and sigma, if x_0 is right."""
+    return after[0] * x_0 + after[1] * noise_from(x_t, x_0, *now)

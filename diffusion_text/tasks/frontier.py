@@ -103,7 +103,7 @@ class Frontier:
             temperature = sampler.score_temperature
             sampler = DDIMSampler(clip=sampler.clip, spacing=sampler.spacing, snap=sampler.snap, eta=value)
             sampler.score_temperature = temperature
-        sampler.num_steps = nfe
+        sampler.spend(nfe)
         if knob in ("score temperature", "temperature"):
             setattr(sampler, knob.replace(" ", "_"), value)
         return replace(

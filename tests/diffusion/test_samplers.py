@@ -6,6 +6,7 @@ spread a solver of finitely many steps must have. The recursion here is written 
 
     ddpm   Ho et al. 2020, eq. 7           ddim   Song et al. 2021, eq. 12 and 16
     dpm_solver   Lu et al. 2022b, algorithm 2, whose recursion is over two numbers
+    heun   the trapezoid rule for Lu et al. 2022b, eq. 8, whose step is two of DDIM's
 """
 
 import json
@@ -29,6 +30,7 @@ from diffusion_text.diffusion.samplers import (
     DDPMSampler,
     DPMSolverSampler,
     GaussianSampler,
+    HeunSampler,
     draw_like,
     levels,
 )
@@ -47,8 +49,9 @@ SAMPLERS = {
     "ddim_eta_1": lambda *args: DDIMSampler(*args, eta=1.0),
     "ddim_eta_2": lambda *args: DDIMSampler(*args, eta=2.0),
     "dpm_solver": DPMSolverSampler,
+    "heun": HeunSampler,
 }
-DETERMINISTIC = ("ddim", "dpm_solver")
+DETERMINISTIC = ("ddim", "dpm_solver", "heun")
 each_sampler = pytest.mark.parametrize("sampler_name", SAMPLERS)
 
 
@@ -86,10 +89,23 @@ PAPERS = {
 }
 
 
+def heun_spread(alpha_bars, data_std):
+    """x_s = (sigma_s / sigma_t)·x + alpha_s·(1 − e^(−h))·(data at both ends, halved), h that of log(alpha / sigma)."""
+    x = 1.0
+    for bar_t, bar_s in pairwise(alpha_bars[:-1]):
+        end = ddim_step(bar_t, bar_s, share_of_x_t(bar_t, data_std), eta=0.0)[0] * x
+        data = (share_of_x_t(bar_t, data_std) * x + share_of_x_t(bar_s, data_std) * end) / 2
+        shrink = math.sqrt((1 - bar_s) / (1 - bar_t))
+        x = shrink * x + (math.sqrt(bar_s) - math.sqrt(bar_t) * shrink) * data
+    return ddim_step(*alpha_bars[-2:], share_of_x_t(alpha_bars[-2], data_std), eta=0.0)[0] * x
+
+
 def spread_by_the_papers(sampler_name, alpha_bars, data_std=DATA_STD):
     """The standard deviation at the end of a run over these ᾱ, started from unit noise."""
     if sampler_name == "dpm_solver":
         return dpm_solver_spread(alpha_bars, data_std)
+    if sampler_name == "heun":
+        return heun_spread(alpha_bars, data_std)
     variance = 1.0
     for bar_t, bar_s in pairwise(alpha_bars):
         factor, added = PAPERS[sampler_name](bar_t, bar_s, share_of_x_t(bar_t, data_std))
@@ -162,8 +178,9 @@ def violations(sampler, schedule, data_std=DATA_STD):
     Both families are of first order: the relative error at the end is near 1.5 / steps for DDIM, and below 4.5 / steps
     with all of DDPM's noise; four standard errors of the estimate are added where noise is.
     """
-    deterministic = isinstance(sampler, DPMSolverSampler) or (isinstance(sampler, DDIMSampler) and sampler.eta == 0)
-    tolerance = 2 / sampler.nfe if deterministic else 4.5 / sampler.nfe + 4 * SAMPLING_ERROR
+    solver = isinstance(sampler, (DPMSolverSampler, HeunSampler))
+    deterministic = solver or (isinstance(sampler, DDIMSampler) and sampler.eta == 0)
+    tolerance = 2 / sampler.num_steps if deterministic else 4.5 / sampler.num_steps + 4 * SAMPLING_ERROR
     wrong = []
     for t, name, std in spreads(sampler, schedule, data_std):
         right = marginal_std(schedule, torch.tensor(t, dtype=torch.float64), data_std)
@@ -172,7 +189,7 @@ def violations(sampler, schedule, data_std=DATA_STD):
     return wrong
 
 
-@pytest.mark.parametrize("sampler_name", ["ddpm", "ddim", "ddim_eta_1", "dpm_solver"])
+@pytest.mark.parametrize("sampler_name", ["ddpm", "ddim", "ddim_eta_1", "dpm_solver", "heun"])
 @pytest.mark.parametrize("num_steps", [10, 50, 1000])
 def test_spread_is_the_marginals(sampler_name, num_steps, schedule, monkeypatch):
     """Every prediction, and all along the way. Shapes are those of few steps, where they are checked."""
@@ -201,7 +218,7 @@ def test_spread_is_what_was_seen_elsewhere(sampler_name, num_steps):
     assert spread_by_the_papers(sampler_name, bars, golden["data_std"]) == pytest.approx(seen, abs=0.0025)
 
 
-@each_sampler
+@pytest.mark.parametrize("sampler_name", PAPERS)
 @given(t=st.floats(0.01, 1), stride=st.floats(0.01, 1), share=st.floats(-1, 1), seed=st.integers(0, 2**32 - 1))
 def test_a_step_is_that_of_the_papers(sampler_name, schedule, t, stride, share, seed):
     s = t * (1 - stride)
@@ -277,7 +294,8 @@ def test_a_run_of_the_solver_is_that_of_diffusers(num_steps):
         assert_close(step.x_s, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_solver_is_of_second_order(schedule):
+@pytest.mark.parametrize("solver", [DPMSolverSampler, HeunSampler])
+def test_a_solver_is_of_second_order(solver, schedule):
     """Twice the steps leave a quarter of the error where DDIM's leave half of it."""
 
     def error(sampler_class, num_steps):
@@ -290,8 +308,8 @@ def test_the_solver_is_of_second_order(schedule):
         return abs(end.x_s.mean().item() - last)
 
     assert error(DDIMSampler, 40) / error(DDIMSampler, 80) == pytest.approx(2, abs=0.3)
-    assert error(DPMSolverSampler, 40) / error(DPMSolverSampler, 80) == pytest.approx(4, abs=0.8)
-    assert error(DPMSolverSampler, 40) < error(DDIMSampler, 40) / 5
+    assert error(solver, 40) / error(solver, 80) == pytest.approx(4, abs=0.8)
+    assert error(solver, 40) < error(DDIMSampler, 40) / 5
 
 
 def test_ddim_with_all_noise_is_ddpm(schedule):
@@ -438,7 +456,23 @@ def test_a_seed_fixes_the_sample(sampler_name, schedule):
     assert draw(1).equal(draw(2)) == (sampler_name in DETERMINISTIC)  # they draw nothing
 
 
-@each_sampler
+@pytest.mark.parametrize("num_steps", [1, 7])
+def test_heuns_steps_take_two_evaluations_and_the_last_one(num_steps, schedule):
+    seen, sampler = [], HeunSampler(num_steps)
+
+    def predict_x0(x_t, t, x_0_previous):
+        seen.append((x_t, t[0].item()))
+        return x_t / 3
+
+    steps = list(sampler.reverse(torch.randn(4, 6, 5), predict_x0, schedule, torch.Generator()))
+    assert len(seen) == sampler.nfe == 2 * num_steps - 1
+    times = [time for step in steps for time in (step.t.item(), step.s.item())][:-1]
+    assert [time for _, time in seen] == pytest.approx(times, abs=1e-6)
+    sampler.spend(8)
+    assert sampler.nfe == 7, "as many as eight are enough for"
+
+
+@pytest.mark.parametrize("sampler_name", PAPERS)
 @pytest.mark.parametrize("num_steps", [1, 7])
 def test_each_step_takes_one_evaluation_and_hands_on(sampler_name, num_steps, schedule):
     calls = []
