@@ -50,7 +50,7 @@ def stacked(wishes: Iterable[Wish]) -> Wish:
             raise UserError("conditions: of some lines the model, or the classifier, knows nothing")
         return torch.stack(given) if given else None
 
-    told, led = zip(*wishes, strict=True)
+    told, led = zip(*wishes, strict=True) if (wishes := [*wishes]) else ((), ())
     return Wish(together(told), together(led))
 
 
