@@ -75,7 +75,9 @@ def test_condition_in_the_data(counts, verdict, measured):
     assert (check.verdict, check.measured) == (verdict, measured)
 
 
-@pytest.mark.parametrize(("shares", "verdict"), [([1, 0.9, 0.3], "ok"), ([1, 0.9, 0.8], "warn"), ([1, 1, 0.9], "fail")])
+@pytest.mark.parametrize(
+    ("shares", "verdict"), [([1.0, 0.9, 0.3], "ok"), ([1.0, 0.9, 0.8], "warn"), ([1.0, 1.0, 0.9], "fail")]
+)
 def test_need_of_the_condition(shares, verdict):
     check = preflight.condition_needed(shares)
     assert (check.verdict, check.measured) == (verdict, f"x_t alone reads {sum(shares) / 3:.0%}")
