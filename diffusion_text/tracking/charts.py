@@ -34,6 +34,13 @@ STYLES = {  # a line that is in several charts looks the same in all
     TITLES["linear"]: (ORANGE, DASHED),
     "without context": (ORANGE, DASHED),
     "real text": (ORANGE, DASHED),
+    "the commonest value": (ORANGE, DASHED),
+    "guidance": (BLUE, SOLID),
+    "classifier": (PURPLE, SOLID),
+    "nothing asked": (GREY, SOLID),
+    "real texts": (ORANGE, SOLID),
+    "of something else": (RED, SOLID),
+    "looked up": (GREEN, SOLID),
     BOUND: (RED, SOLID),
 }
 OTHERS = ((BLUE, SOLID), (GREEN, SOLID), (PURPLE, SOLID), (ORANGE, SOLID))
