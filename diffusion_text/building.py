@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
@@ -60,6 +61,12 @@ def named_class(cfg: DictConfig, name: str) -> Any:
         if not (isinstance(found, type) and issubclass(found, kind)):
             raise ValueError(f"{name}._target_={target} is not a {kind.__name__}")
         return found
+
+
+def set_names() -> set[str]:
+    """The groups and settings that the command line names."""
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)  # unresolved: these are strings
+    return {str(override).partition("=")[0] for override in cast(list, overrides)}
 
 
 @contextmanager

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from diffusion_text.building import named_class
+from diffusion_text.building import named_class, set_names
 from diffusion_text.checkpoints import Config, Make, components, is_component, restore_classifier, restored
 from diffusion_text.data.base import Encoder, TextDataModule
 from diffusion_text.errors import UserError
@@ -41,8 +40,7 @@ def read_by(cfg: DictConfig) -> Read | None:
         return None
     if run is None:
         raise UserError("model=classifier reads the noise of a finished run: name it with run=RUN")
-    asked = {str(override).partition("=")[0] for override in cast(list, HydraConfig.get().overrides.task)}
-    for name in sorted(asked):
+    for name in sorted(set_names()):
         if name.partition(".")[0] in TAKEN and name not in OWN:
             raise UserError(f"{name}= is that of the run that model=classifier reads: leave it out")
     model, config, _ = restored(find_checkpoint(run, None, ""))

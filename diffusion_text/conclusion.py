@@ -25,7 +25,7 @@ from diffusion_text.tasks.frontier import Frontier, sentences
 from diffusion_text.tasks.garble import Garble
 from diffusion_text.tasks.generate import keep
 from diffusion_text.tasks.quality import SampleQuality
-from diffusion_text.tasks.session import Session
+from diffusion_text.tasks.session import Session, Wish
 from diffusion_text.tasks.trace import Trace
 from diffusion_text.tensors import read_tensors
 from diffusion_text.text_spaces.bart import BartSpace
@@ -130,8 +130,8 @@ def conclude_writer(
         figures["alarms"] = alarms
     texts = []
     if session.num_samples:
-        wish, asked = session.as_told()
-        samples = session.drawn(session.sampler, len(asked) or session.num_samples, wish)
+        told, asked = model.as_told(training.data.batch("validation", session.num_samples))
+        samples = session.drawn(session.sampler, len(asked) or session.num_samples, Wish(told))
         texts = session.read(samples)
         keep(session, texts, asked)
         texts = [f"{in_words(what)}: {text}" if what else text for text, what in zip_longest(texts, asked)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from lightning import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_text.building import named_class, refusing
+from diffusion_text.building import named_class, refusing, set_names
 from diffusion_text.callbacks.monitoring import check_monitor
 from diffusion_text.checkpoints import PARTS
 from diffusion_text.data.base import TextDataModule
@@ -80,9 +80,7 @@ def check_route(cfg: DictConfig) -> None:
     """Refuse a text space that the route cannot use, a tokenizer that nothing asks for, and parts of diffusion that a
     model of tokens does not have.
     """
-    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)  # unresolved: these are strings
-    asked = {str(override).partition("=")[0] for override in cast(list, overrides)}
-    for name in (name for name in PARTS if name in asked and cfg.get(name) is None):
+    for name in (name for name in PARTS if name in set_names() and cfg.get(name) is None):
         raise UserError(f"{name}= is of diffusion over x_0, which this model is not: leave it out")
     if issubclass(named_class(cfg, "route"), Classifier):
         return  # its text space is that of a run that is finished

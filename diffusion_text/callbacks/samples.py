@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
@@ -54,7 +53,7 @@ class SampleTexts(Callback):
     def draw(self, trainer: Trainer, model: Writer) -> tuple[list[str], list[dict[str, str]]]:
         """Texts; those of a model that is told conditions are told what real texts are, and that comes with them."""
         batch = trainer.datamodule.batch("validation", self.num_samples)  # type: ignore[attr-defined]
-        told = model.told(batch, torch.Generator().manual_seed(self.seed))
+        told, asked = model.as_told(batch)
         many = self.num_samples if told is None else len(told)
-        texts = model.text_space.to_text(model.sample(self.sampler, many, self.seed, told=told).tokens)
-        return texts, model.worded(told)
+        drawn = model.sample(self.sampler, many, self.seed, told=told)
+        return model.text_space.to_text(drawn.tokens), asked

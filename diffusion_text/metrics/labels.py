@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from diffusion_text.metrics.ngrams import KneserNey, Text
+from diffusion_text.metrics.ngrams import KneserNey, Text, per_text
 
 
 class NGramLabels:
@@ -21,12 +21,10 @@ class NGramLabels:
 
     def __call__(self, texts: Sequence[Text]) -> list[str]:
         """The label of each text."""
-        ends = np.cumsum([0, *map(len, texts)])
         common = np.exp(self.of_all.log_probabilities(texts))
         scores = []
         for model in self.of_each.values():
             each = np.log((np.exp(model.log_probabilities(texts)) + common) / 2)
-            sums = np.concatenate([[0.0], each.cumsum()])
-            scores.append(sums[ends[1:]] - sums[ends[:-1]])
+            scores.append(per_text(each, texts))
         labels = list(self.of_each)
         return [labels[best] for best in np.argmax(scores, axis=0)]

@@ -14,7 +14,7 @@ n-gram that they do not have, or that would reach over the beginning of its text
 (2) to (6) are interpolated Kneser–Ney smoothing: Kneser & Ney 1995; Chen & Goodman 1999.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -78,6 +78,13 @@ class KneserNey:
         for (kept, backoff), (contexts, ids) in zip(self.levels, self.ngrams.ids(texts), strict=True):
             probabilities = kept[ids] + backoff[contexts] * probabilities
         return np.log(probabilities)
+
+
+def per_text(values: Float[np.ndarray, "tokens"], texts: Sequence[Text]) -> Float[np.ndarray, "texts"]:
+    """The sum over each of the texts of what is given of their tokens, end to end."""
+    sums = np.concatenate([[0.0], values.cumsum()])
+    ends = np.cumsum([0, *map(len, texts)])
+    return sums[ends[1:]] - sums[ends[:-1]]
 
 
 def end_to_end(texts: Iterable[Text], vocab_size: int) -> tuple[Ids, Bool[np.ndarray, "tokens"]]:

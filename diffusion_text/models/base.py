@@ -16,7 +16,6 @@ from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError
 from diffusion_text.figures import UNDER_SCHEDULE, Figure
 from diffusion_text.models.resuming import check_weights, renew, rewind, settings
-from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.values import seed_number
 
 
@@ -119,17 +118,6 @@ class Trained(LightningModule, ABC):
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
-
-    def step_draws(self, texts: int, batch_idx: int) -> StepDraws:
-        """What is drawn for a batch of the step that is being made; it shares that with other batches and processes."""
-        batches, ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
-        first = (batch_idx % batches * ranks + self.global_rank) * texts
-        return StepDraws(self.seed, self.global_step, self.max_length, texts, first, batches * ranks * texts)
-
-    @property
-    def max_length(self) -> int:
-        """The most positions that a text has for which noise is drawn."""
-        raise NotImplementedError
 
     @property
     def is_logged(self) -> bool:

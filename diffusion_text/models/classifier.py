@@ -25,12 +25,13 @@ from diffusion_text.diagnostics.preflight import Check, gradient_reach
 from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.figures import LATENTS, Figure
+from diffusion_text.metrics.noise_prediction import NUM_BINS
 from diffusion_text.models.base import Trained, leaving_no_trace
+from diffusion_text.models.step_draws import draws_of
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Latents, Mask, PerText, Times, Told
 
 Batch = dict[str, Tensor]
-TIME_BINS = 10
 
 
 class Source(NamedTuple):
@@ -89,15 +90,10 @@ class Classifier(Trained):
 
     # ---- training
 
-    @property
     def noise(self) -> TextDiffusion:
         """The model whose noise is read, where this one is."""
         assert self.source is not None
         return self.source.model.to(self.device)
-
-    @property
-    def max_length(self):
-        return self.noise.max_length
 
     def loss(self, x_t: Latents, t: Times, mask: Mask, told: Told) -> Tensor:
         """Equation (2)."""
@@ -105,11 +101,12 @@ class Classifier(Trained):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         assert self.time_sampling is not None
-        draws = self.step_draws(len(batch["told"]), batch_idx)
+        noise = self.noise()
+        draws = draws_of(self, noise.max_length, len(batch["told"]), batch_idx)
         with torch.no_grad():
-            x_0, mask = self.noise.encode_batch(batch, draws)
+            x_0, mask = noise.encode_batch(batch, draws)
         t = draws.times(self.time_sampling, x_0.device)
-        noisy = self.noise.noised(x_0, draws.noise(x_0), t, mask)
+        noisy = noise.noised(x_0, draws.noise(x_0), t, mask)
         loss = self.loss(noisy.x_t, t, mask, batch["told"])
         if self.is_logged:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(x_0), sync_dist=True)
@@ -121,11 +118,11 @@ class Classifier(Trained):
         known, many = told > 0, int((told > 0).sum())
         if not many:
             return
-        generator = torch.Generator().manual_seed(self.seed + batch_idx)
-        x_0, mask = self.noise.encode_batch(batch, generator)
-        for time_bin in range(TIME_BINS):
-            t = ((time_bin + torch.rand(len(x_0), generator=generator)) / TIME_BINS).to(x_0.device)
-            x_t = self.noise.noised(x_0, draw_like(x_0, generator), t, mask).x_t
+        noise, generator = self.noise(), torch.Generator().manual_seed(self.seed + batch_idx)
+        x_0, mask = noise.encode_batch(batch, generator)
+        for time_bin in range(NUM_BINS):
+            t = ((time_bin + torch.rand(len(x_0), generator=generator)) / NUM_BINS).to(x_0.device)
+            x_t = noise.noised(x_0, draw_like(x_0, generator), t, mask).x_t
             read = torch.stack([logits.argmax(1) + 1 for logits in self(x_t, t, mask)], dim=1)
             right = (read == told)[known].float().mean()
             figures = {"loss": self.loss(x_t, t, mask, told), "values_read": right, f"values_read/{time_bin}": right}
@@ -137,7 +134,7 @@ class Classifier(Trained):
     def describe(self):
         read = ", ".join(f"{name} ({len(values)})" for name, values in self.named.values.items())
         return {
-            "reads": f"{type(self.noise).__name__}'s noisy latents, {self.leave.in_features} channels",
+            "reads": f"{type(self.noise()).__name__}'s noisy latents, {self.leave.in_features} channels",
             "model": f"{type(self.denoiser).__name__}, {self.count_parameters():,} parameters",
             "values": read,
         }
@@ -146,9 +143,10 @@ class Classifier(Trained):
         """Whether the loss trains every parameter."""
         batch = {name: value[:8].to(self.device) for name, value in batch.items()}
         with leaving_no_trace(self):
-            x_0, mask = self.noise.encode_batch(batch)
+            noise = self.noise()
+            x_0, mask = noise.encode_batch(batch)
             t = torch.full((len(x_0),), 0.2, device=x_0.device)
-            self.loss(self.noise.noised(x_0, torch.randn_like(x_0), t, mask).x_t, t, mask, batch["told"]).backward()
+            self.loss(noise.noised(x_0, torch.randn_like(x_0), t, mask).x_t, t, mask, batch["told"]).backward()
             gradients = {name: parameter.grad for name, parameter in self.named_parameters()}
             return [gradient_reach(gradients)]
 

@@ -37,7 +37,7 @@ class Evaluation(nn.Module):
 
     def __init__(self, is_told: bool = False) -> None:
         super().__init__()
-        stages = [f"{stage}{of}" for stage in ("val", "test") for of in ("", f"_{TELLING}")[: 1 + is_told]]
+        stages = ["val", "test", *((f"val_{TELLING}", f"test_{TELLING}") if is_told else ())]
         self.metrics = nn.ModuleDict(
             {f"{stage}_{name}": NoisePrediction() for stage in ("train", "val", "test") for name in PREDICTORS}
             | {f"{stage}_information": Information() for stage in stages}

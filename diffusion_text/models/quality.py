@@ -12,7 +12,7 @@ import torch
 from diffusion_text.data.base import from_all_over, pad
 from diffusion_text.errors import UserError
 from diffusion_text.metrics.frontier import TextScores
-from diffusion_text.metrics.ngrams import Text
+from diffusion_text.metrics.ngrams import Text, per_text
 from diffusion_text.metrics.text_quality import QualityReference, TextQuality, entropy
 from diffusion_text.models.tokenizers import written
 from diffusion_text.shapes import Tokens
@@ -74,8 +74,7 @@ class Judge:
         if self.network is not None:
             return TextScores(*self.nats(self.network, tokens), entropies)
         lengths = np.array([len(text) for text in texts])
-        judged = -self.reference.judge.log_probabilities(texts)
-        nats = np.array([part.sum() for part in np.split(judged, lengths.cumsum()[:-1])])
+        nats = -per_text(self.reference.judge.log_probabilities(texts), texts)
         return TextScores(nats, lengths, entropies)
 
     def nats(self, network: Writer, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:

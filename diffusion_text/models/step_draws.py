@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -10,6 +12,9 @@ from torch import Tensor
 from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.shapes import Latents, Times
+
+if TYPE_CHECKING:
+    from diffusion_text.models.base import Trained
 
 BLOCK = 8  # texts whose noise is drawn at once
 
@@ -51,3 +56,10 @@ class StepDraws:
     def _generator(self, device: torch.device, *what: int) -> torch.Generator:
         seed = np.random.SeedSequence([self.seed, self.step, *what]).generate_state(1)[0]
         return torch.Generator(device).manual_seed(int(seed))
+
+
+def draws_of(model: Trained, longest: int, texts: int, batch_idx: int) -> StepDraws:
+    """What is drawn for a batch of the step that a model makes, which shares it with other batches and processes."""
+    batches, ranks = model.trainer.accumulate_grad_batches, model.trainer.world_size
+    first = (batch_idx % batches * ranks + model.global_rank) * texts
+    return StepDraws(model.seed, model.global_step, longest, texts, first, batches * ranks * texts)

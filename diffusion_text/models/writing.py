@@ -16,7 +16,7 @@ from diffusion_text.conditions.base import Condition
 from diffusion_text.diffusion.samplers import Sampler, generators_of
 from diffusion_text.errors import UserError
 from diffusion_text.models.base import Trained
-from diffusion_text.models.step_draws import StepDraws
+from diffusion_text.models.step_draws import StepDraws, draws_of
 from diffusion_text.shapes import Context, Counts, Latents, Mask, PerText, Tokens, Told
 from diffusion_text.text_spaces.base import TextSpace
 
@@ -88,9 +88,12 @@ class Writer(Trained):
             return {}
         return self.condition.losses(context, mask.sum(1))
 
-    def worded(self, told: Told | None) -> list[dict[str, str]]:
-        """What texts are told, as a user asks for it."""
-        return [] if self.condition is None or told is None else self.condition.worded(told, self.text_space)
+    def as_told(self, batch: dict[str, Tensor]) -> tuple[Told | None, list[dict[str, str]]]:
+        """All that there is to tell of a batch's texts, and how a user asks for it; nothing where nothing is told."""
+        told = self.told(batch, torch.Generator().manual_seed(self.seed))
+        if self.condition is None or told is None:
+            return None, []
+        return told, self.condition.worded(told, self.text_space)
 
     @property
     @abstractmethod
@@ -102,6 +105,10 @@ class Writer(Trained):
     ) -> dict[str, PerText]:
         """−log p of each text in nats, or a bound on it from so many `draws`, in parts."""
         raise UserError(f"{type(self).__name__} does not tell how likely a text is: use model=diffusion_lm")
+
+    def step_draws(self, texts: int, batch_idx: int) -> StepDraws:
+        """What is drawn for a batch of the step that is being made."""
+        return draws_of(self, self.max_length, texts, batch_idx)
 
     @property
     def max_length(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -106,18 +106,23 @@ class Control:
     def settings(self, session: Session, wish: Wish) -> dict[str, tuple[Session, Wish]]:
         """What is drawn: nothing asked; told, at each guidance; led, at each scale."""
         drawn = {"nothing asked": (session, Wish())}
-        if wish.told is not None and not isinstance(session.sampler, GaussianSampler):
-            drawn["told"] = session, wish
-        for guidance in self.guidance if wish.told is not None and "told" not in drawn else ():
-            sampler = copy.copy(session.sampler)
-            assert isinstance(sampler, GaussianSampler)
-            sampler.guidance = guidance
-            drawn[f"guidance {guidance:g}"] = replace(session, sampler=sampler), wish._replace(led=None)
+        if wish.told is not None:
+            drawn |= {name: (turned, Wish(wish.told)) for name, turned in self.guided(session)}
         for scale in self.scale if wish.led is not None else ():
             assert session.guide is not None
             turned = replace(session, guide=replace(session.guide, scale=scale))
             drawn[f"classifier {scale:g}"] = turned, Wish(led=wish.led)
         return drawn
+
+    def guided(self, session: Session) -> Iterator[tuple[str, Session]]:
+        """The session at each guidance, where its sampler can be guided."""
+        if not isinstance(session.sampler, GaussianSampler):
+            yield "told", session
+            return
+        for guidance in self.guidance:
+            sampler = copy.copy(session.sampler)
+            sampler.guidance = guidance
+            yield f"guidance {guidance:g}", replace(session, sampler=sampler)
 
     def wanted(self, session: Session) -> list[Target]:
         """What is asked for."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from diffusion_text.data.garbling import Garbling
 from diffusion_text.data.tokens import TextReader
+from diffusion_text.metrics.ngrams import per_text
 from diffusion_text.models.quality import Judge
 
 if TYPE_CHECKING:
@@ -26,60 +27,55 @@ PLACES, TOKENS = 12, 16  # of the least likely places, and of what follows a tok
 
 
 class Corrector:
-    """Undoes what a `garbling` did, by the n-grams of a judge."""
+    """Undoes what a garbling did, by the n-grams of a judge."""
 
-    def __init__(self, judge: Judge, tokenizer: PreTrainedTokenizerBase, garbling: Garbling):
-        self.model, self.reader, self.how = judge.reference.judge, TextReader(tokenizer), garbling.how
-        rate = min(max(garbling.rate, 1e-3), 1 - 1e-3)
-        self.spoilt, self.kept = math.log(rate), math.log(1 - rate)
-        texts = np.concatenate(judge.texts)
-        counts = np.bincount(texts, minlength=self.model.ngrams.vocab_size)
-        self.shares = np.log((counts + 0.5) / (counts + 0.5).sum())
-        pairs, many = np.unique(texts[:-1] * len(counts) + texts[1:], return_counts=True)
-        order = pairs[np.lexsort((-many, pairs // len(counts)))]
-        firsts = order // len(counts)
-        self.following = {
-            int(first): (order[start : start + TOKENS] % len(counts))[firsts[start : start + TOKENS] == first].tolist()
-            for first, start in zip(*np.unique(firsts, return_index=True), strict=True)
-        }
+    def __init__(self, judge: Judge, tokenizer: PreTrainedTokenizerBase):
+        self.model, self.reader = judge.reference.judge, TextReader(tokenizer)
+        texts, vocab_size = np.concatenate(judge.texts), self.model.ngrams.vocab_size
+        counts = np.bincount(texts, minlength=vocab_size) + 0.5
+        self.shares = np.log(counts / counts.sum())
+        pairs, many = np.unique(texts[:-1] * vocab_size + texts[1:], return_counts=True)
+        order = pairs[np.lexsort((-many, pairs // vocab_size))]
+        firsts, starts = np.unique(order // vocab_size, return_index=True)
+        followers = np.split(order % vocab_size, starts[1:])
+        self.following = {int(first): some[:TOKENS].tolist() for first, some in zip(firsts, followers, strict=True)}
 
-    def __call__(self, ids: Sequence[int]) -> Ids:
+    def __call__(self, ids: Sequence[int], garbling: Garbling) -> Ids:
         """The restored text."""
-        text, so_far, channel = list(ids), self.likely([list(ids)])[0], 0.0
-        while text:
-            edits = list(self.edits(text))
-            if not edits:
-                break
-            totals = self.likely([edited for edited, _ in edits]) + np.array([gain for _, gain in edits]) + channel
+        text, channel = list(ids), 0.0
+        so_far = self.likely([text])[0]
+        while edits := list(self.edits(text, garbling)):
+            totals = self.likely([edited for edited, _ in edits]) + [channel + gain for _, gain in edits]
             best = int(totals.argmax())
             if totals[best] <= so_far:
                 break
-            text, so_far, channel = edits[best][0], totals[best], channel + edits[best][1]
+            text, channel, so_far = edits[best][0], channel + edits[best][1], totals[best]
         return text
 
     def likely(self, texts: list[Ids]) -> np.ndarray:
         """ln P of each text."""
-        each = self.model.log_probabilities([np.array(text, np.int64) for text in texts])
-        ends = np.cumsum([0, *map(len, texts)])
-        sums = np.concatenate([[0.0], each.cumsum()])
-        return sums[ends[1:]] - sums[ends[:-1]]
+        arrays = [np.array(text, np.int64) for text in texts]
+        return per_text(self.model.log_probabilities(arrays), arrays)
 
-    def edits(self, text: Ids) -> Iterator[tuple[Ids, float]]:
+    def edits(self, text: Ids, garbling: Garbling) -> Iterator[tuple[Ids, float]]:
         """Texts that are one edit away, and what the edit adds to ln P(garbled | text)."""
-        if self.how == "shuffle":
+        rate = min(max(garbling.rate, 1e-3), 1 - 1e-3)
+        spoilt, kept = math.log(rate), math.log(1 - rate)
+        if garbling.how == "shuffle":
             words = self.reader.tokenizer.decode(text).split()
             for i in range(len(words) - 1):
                 swapped = [*words[:i], words[i + 1], words[i], *words[i + 2 :]]
-                yield self.reader.ids(" ".join(swapped)), self.spoilt - self.kept
+                yield self.reader.ids(" ".join(swapped)), spoilt - kept
             return
         each = self.model.log_probabilities([np.array(text, np.int64)])
         for i in map(int, np.argsort(each)[:PLACES]):
-            if self.how == "repeat":
-                if i and text[i] == text[i - 1]:
-                    yield [*text[:i], *text[i + 1 :]], self.spoilt - 2 * self.kept
+            before, after = text[:i], text[i + 1 :]
+            if garbling.how == "repeat":
+                if before and before[-1] == text[i]:
+                    yield [*before, *after], spoilt - 2 * kept
                 continue
-            for token in self.following.get(text[i - 1] if i else -1, []):
-                if self.how == "drop":
-                    yield [*text[:i], token, *text[i:]], self.spoilt
+            for token in self.following.get(before[-1], []) if before else []:
+                if garbling.how == "drop":
+                    yield [*before, token, text[i], *after], spoilt
                 elif token != text[i]:
-                    yield [*text[:i], token, *text[i + 1 :]], self.spoilt + float(self.shares[text[i]]) - self.kept
+                    yield [*before, token, *after], spoilt + float(self.shares[text[i]]) - kept

@@ -20,7 +20,7 @@ from diffusion_text.diffusion.samplers import draw_like, generators_of
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Latents, Mask, Tokens
-from diffusion_text.tasks.comparison import chrf, word_error_rate
+from diffusion_text.tasks.comparison import alone, chrf, word_error_rate
 from diffusion_text.tasks.corrector import Corrector
 from diffusion_text.tasks.session import Session, Wish
 from diffusion_text.tracking.terminal import console
@@ -86,10 +86,12 @@ class Garble:
             restored = self.rewrite(session, tokens, token_mask)
         else:
             restored = space.decode(self.denoise(session, x_0, mask), mask)
-        correct = Corrector(session.judge, space.tokenizer, garbling)
-        texts |= {"restored": space.to_text(restored), "by n-grams": space.to_text([correct(text) for text in spoilt])}
+        texts["restored"] = space.to_text(restored)
+        if "corrector" not in session.made:
+            session.made["corrector"] = Corrector(session.judge, space.tokenizer)
+        texts["by n-grams"] = space.to_text([session.made["corrector"](text, garbling) for text in spoilt])
         scores = {
-            name: {"word_error_rate": word_error_rate(them, originals), "chrf": chrf(them, originals)}
+            name: {"word_error_rate": word_error_rate(them, originals), "chrf": chrf(them, alone(originals))}
             for name, them in texts.items()
         }
         return Repair(garbling, originals, texts, scores)

@@ -12,7 +12,7 @@ from diffusion_text.diagnostics.preflight import relative_change
 from diffusion_text.metrics.reconstruction import token_accuracy
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Latents, Mask
-from diffusion_text.tasks.comparison import chrf, exact_match
+from diffusion_text.tasks.comparison import alone, chrf, exact_match
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.charts import line_chart, save_picture
 from diffusion_text.tracking.terminal import console
@@ -53,8 +53,8 @@ class Probe:
                     "noise_std": level,
                     "error": round(relative_change(x[latent_mask], x_0[latent_mask]), 4),
                     "token_accuracy": round(token_accuracy(decoded, tokens, mask), 4),
-                    "exact_match": round(exact_match(texts, originals), 4),
-                    "chrf": round(chrf(texts, originals), 4),
+                    "exact_match": round(exact_match(texts, alone(originals)), 4),
+                    "chrf": round(chrf(texts, alone(originals)), 4),
                 }
             )
         console().print(shown)

@@ -16,7 +16,7 @@ from diffusion_text.data.tokens import NOTHING
 from diffusion_text.errors import UserError
 from diffusion_text.sampled_texts import in_words
 from diffusion_text.shapes import Told
-from diffusion_text.tasks.comparison import References, bleu, chrf_of_any, most_expected, share_exact
+from diffusion_text.tasks.comparison import References, bleu, chrf, exact_match, most_expected
 from diffusion_text.tasks.session import Session, Wish
 from diffusion_text.tracking.terminal import console
 from diffusion_text.values import one_of, whole
@@ -95,8 +95,8 @@ class Seq2Seq:
     def scores(self, session: Session, texts: list[str], asked: Asked) -> dict[str, float]:
         """BLEU, chrF, exact matches, words a text, what is said of what is told, and BLEU by length."""
         references = asked.references
-        found = {"bleu": bleu(texts, references), "chrf": chrf_of_any(texts, references)}
-        found["exact"] = share_exact(texts, references)
+        found = {"bleu": bleu(texts, references), "chrf": chrf(texts, references)}
+        found["exact"] = exact_match(texts, references)
         found["words"] = sum(len(text.split()) for text in texts) / len(texts)
         if TEXT not in asked.worded[0]:
             said = [

@@ -137,12 +137,6 @@ class Session:
         lines: list[Target] = [{}] if self.conditions is None else read_targets(self.conditions, "conditions")
         return [{**self.condition, **line} for line in lines for _ in range(self.num_samples)]
 
-    def as_told(self) -> tuple[Wish, list[dict[str, str]]]:
-        """What the first texts of the validation split are told, if anything, and how that is asked for."""
-        batch = self.corpus.batch("validation", self.num_samples)
-        told = self.model.told(batch, torch.Generator().manual_seed(self.seed))
-        return Wish(told), self.model.worded(told)
-
     def drawn(self, sampler: Sampler, many: int, wish: Wish, given: Given | None = None) -> Sampled:
         """So many texts, by any sampler, each what is wished for."""
         with counting("Sampling", math.ceil(many / self.batch_size) * sampler.num_steps) as done:

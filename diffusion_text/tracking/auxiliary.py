@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from diffusion_text.models.classifier import TIME_BINS
+from diffusion_text.metrics.noise_prediction import NUM_BINS
 from diffusion_text.models.text_autoencoder import NOISE_LEVELS, noisy_accuracy
 from diffusion_text.runs import Run
 from diffusion_text.tracking.summary import with_bins
@@ -32,13 +32,13 @@ def classifier_figures(logged: dict[str, Any]) -> dict[str, Any]:
     figures: dict[str, Any] = {
         stage: {
             "loss": float(logged[f"{stage}/loss"]),
-            "values_read": with_bins(logged, f"{stage}/values_read", TIME_BINS),
+            "values_read": with_bins(logged, f"{stage}/values_read", NUM_BINS),
             "commonest": float(logged[f"{stage}/commonest"]),
         }
         for stage in ("val", "test")
     }
     read, commonest = figures["val"]["values_read"]["bins"], figures["val"]["commonest"]
-    above = [(time_bin + 1) / TIME_BINS for time_bin, share in enumerate(read) if share > commonest + ABOVE]
+    above = [(time_bin + 1) / NUM_BINS for time_bin, share in enumerate(read) if share > commonest + ABOVE]
     more = f"it reads more up to t = {above[-1]:g}" if above else "nowhere does it read more"
     sentence = f"Where there is least noise it reads {read[0]:.1%} of what is known"
     return figures | {"verdict": f"{sentence}; always the commonest value would be {commonest:.1%}, and {more}."}
@@ -48,8 +48,8 @@ def print_classifier(figures: dict[str, Any], run: Run) -> None:
     """The share that is read by time, a sentence, and how to go on."""
     table = Table(title="Share of what is known that is read, validation split, by t", title_justify="left")
     table.add_column("t")
-    for time_bin in range(TIME_BINS):
-        table.add_column(f"{(time_bin + 0.5) / TIME_BINS:.2f}", justify="right")
+    for time_bin in range(NUM_BINS):
+        table.add_column(f"{(time_bin + 0.5) / NUM_BINS:.2f}", justify="right")
     table.add_row("read", *(f"{share:.2f}" for share in figures["val"]["values_read"]["bins"]))
     out = console()
     out.print(table)

@@ -136,7 +136,7 @@ def noise_prediction(figures: dict[str, Any]) -> dict[str, Any]:
 def values_read(figures: dict[str, Any]) -> dict[str, Any]:
     """The share of what is known of the validation split's texts that a classifier reads, at ten times."""
     val, title = figures["val"], "share of what is known that is read"
-    t = [(i + 0.5) / len(val["values_read"]["bins"]) for i in range(len(val["values_read"]["bins"]))]
+    t = [(i + 0.5) / NUM_BINS for i in range(NUM_BINS)]
     commonest = [(moment, val["commonest"]) for moment in t]
     lines = {"this model": [*zip(t, val["values_read"]["bins"], strict=True)], "the commonest value": commonest}
     return {title: line_chart(lines, "t", title, 1.0)}

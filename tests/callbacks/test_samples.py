@@ -23,7 +23,7 @@ def validated(tmp_path):
             trainer.global_step = step
             space = SimpleNamespace(to_text=lambda number, step=step: [f"from {start}", f"“{step}”\n"])
             drawn = {"sample": lambda *_, **__: SimpleNamespace(tokens=None)}
-            told = {"told": lambda *_: None, "worded": lambda _: []}
+            told = {"as_told": lambda _: (None, [])}
             callback.on_validation_epoch_end(trainer, SimpleNamespace(text_space=space, **drawn, **told))
         lines = (tmp_path / "samples" / "validation.jsonl").read_text(encoding="utf-8").splitlines()
         return [(line["step"], line["texts"]) for line in map(json.loads, lines)]

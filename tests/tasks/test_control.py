@@ -66,9 +66,9 @@ def test_what_is_asked_of_all_goes_with_each_line(asked, tmp_path):
 def test_a_run_ends_with_texts_that_are_told_what_real_ones_are(asked):
     session = asked("num_samples=3")[1]
     session.corpus.prepare(session.model.text_space.tokenizer)
-    wish, told = session.as_told()
-    assert [session.model.condition.asked(each, None).tolist() for each in told] == wish.told.tolist()
-    assert {*told[0]} == {"area", "family_friendly", "food", "name"}
+    told, asked_for = session.model.as_told(session.corpus.batch("validation", 3))
+    assert [session.model.condition.asked(each, None).tolist() for each in asked_for] == told.tolist()
+    assert {*asked_for[0]} == {"area", "family_friendly", "food", "name"}
 
 
 def test_what_texts_are_told_stands_beside_them_wherever_they_are_shown(composed, run, tmp_path, capsys):

@@ -6,7 +6,7 @@ import pytest
 from diffusion_text.composition import compose_training
 from diffusion_text.errors import UserError
 from diffusion_text.models.text_diffusion import TextDiffusion
-from diffusion_text.tasks.comparison import chrf, exact_match, word_error_rate
+from diffusion_text.tasks.comparison import alone, chrf, exact_match, word_error_rate
 from diffusion_text.tasks.garble import Garble
 
 
@@ -35,7 +35,7 @@ def test_scores_are_kept_with_the_texts(session):
     assert set(first["scores"]) == {"garbled", "do nothing", "restored", "by n-grams"}
     originals = [text["original"] for text in texts]
     for name, score in first["scores"].items():
-        assert score["chrf"] == pytest.approx(chrf([text[name] for text in texts], originals))
+        assert score["chrf"] == pytest.approx(chrf([text[name] for text in texts], alone(originals)))
     assert first["scores"]["garbled"]["word_error_rate"] > 0.2
 
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_told_is_one_line(told, overrides, says):
 
 def test_figures_of_comparison():
     """chrF of identical and of disjoint texts is 1 and 0; word errors by hand."""
-    assert chrf(["one two three"], ["one two three"]) == pytest.approx(1)
-    assert chrf(["zzz"], ["aaa"]) == 0
+    assert chrf(["one two three"], [["one two three"]]) == pytest.approx(1)
+    assert chrf(["zzz"], [["aaa"]]) == 0
     assert word_error_rate(["a b c", "d"], ["a x c", "d e"]) == pytest.approx(2 / 5)
-    assert exact_match(["a", "b"], ["a", "c"]) == 0.5
+    assert exact_match(["a", "b"], [["a"], ["c"]]) == 0.5

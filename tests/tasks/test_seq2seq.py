@@ -7,7 +7,7 @@ import restaurants
 
 from diffusion_text.composition import compose_task, compose_training
 from diffusion_text.errors import UserError
-from diffusion_text.tasks.comparison import bleu, chrf_of_any, most_expected, share_exact
+from diffusion_text.tasks.comparison import bleu, chrf, exact_match, most_expected
 
 SMALL = ["trainer=cpu", "text_space.dim=16", "model.width=16", "model.depth=1", "model.heads=2"]
 
@@ -68,8 +68,8 @@ def test_a_run_that_is_told_nothing_of_a_corpus_has_no_pairs(sampled, lm_checkpo
 def test_scores_of_texts_with_any_number_of_references():
     texts = ["the cat sat on the mat today", "it is cheap"]
     assert bleu(texts, [[texts[0]], ["no", texts[1]]]) == pytest.approx(1)
-    assert chrf_of_any(texts, [[texts[0]], ["no", texts[1]]]) == pytest.approx(1)
-    assert share_exact(texts, [[texts[0] + "s"], ["no", texts[1]]]) == 0.5
+    assert chrf(texts, [[texts[0]], ["no", texts[1]]]) == pytest.approx(1)
+    assert exact_match(texts, [[texts[0] + "s"], ["no", texts[1]]]) == 0.5
     # precisions of 1 to 4 words, and no brevity penalty
     assert bleu(texts[:1], [["the cat sat on the mat yesterday"]]) == pytest.approx(
         (6 / 7 * 5 / 6 * 4 / 5 * 3 / 4) ** 0.25
