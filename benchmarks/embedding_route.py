@@ -1,6 +1,6 @@
 """The embedding route's table: the original's collapse, and the recommended recipe over three seeds.
 
-    python benchmarks/embedding_route.py data.dir=PATH [OVERRIDE ...]
+    python -m benchmarks.embedding_route data.dir=PATH [OVERRIDE ...]
 
 Runs what docs/embedding_route.jsonl has no row for, then writes docs/pages/embedding_route.md. It can be stopped and
 started again at any time.
@@ -12,8 +12,7 @@ import json
 import sys
 from typing import Any
 
-from rows import ROOT, Row, add_row, call, newest, read_rows, table
-
+from benchmarks.rows import ROOT, Row, add_row, call, newest, read_rows, table
 from diffusion_text.tracking.titles import QUALITY as TITLES
 
 RUNS = ROOT / "outputs" / "embedding_route"
@@ -73,7 +72,7 @@ def render(rows: list[Row]) -> str:
         "\n\n".join(
             [
                 "# The embedding route, measured",
-                "Made by `python benchmarks/embedding_route.py` on tiny_shakespeare, characters, 64 to a text: "
+                "Made by `python -m benchmarks.embedding_route` on tiny_shakespeare, characters, 64 to a text: "
                 f"{TEXTS} samples beside as many texts of the test split and as many tokens drawn one by one. "
                 "Minutes are of a machine that did other work as well.",
                 quality_table(rows),

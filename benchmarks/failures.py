@@ -1,6 +1,6 @@
 """Every failure and its repair, whole and as README writes them, and README's table of what they print.
 
-    python benchmarks/failures.py [threads=1,2] [seeds=0,1,2]
+    python -m benchmarks.failures [threads=1,2] [seeds=0,1,2]
 
 Each preset is a process of its own, with an empty cache for each number of threads. Exits with 1 unless every failure
 is told by its own sign and no other, and every repair has none.
@@ -18,8 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from rows import ROOT, table
-
+from benchmarks.rows import ROOT, table
 from diffusion_text.commands import arguments
 
 SIGNS = {  # of each failure: a check of preflight's that is not ok, or an alarm of the collapse monitor's, or a refusal

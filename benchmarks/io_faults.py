@@ -1,4 +1,4 @@
-"""Let every call that writes fail once, go on, and compare: python benchmarks/io_faults.py [every=1] [code=ENOSPC]
+"""Let every call that writes fail once, go on, and compare: python -m benchmarks.io_faults [every=1] [code=ENOSPC]
 
 The N-th call by which a training opens a file to write, writes to it, makes a directory, flushes to the disk or puts a
 file in its place fails, for every N (or every so many-th) of the cache's building, of the training with its saves, and
@@ -21,8 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kills import ROUTES, SHORT, configured, difference, in_child
-
+from benchmarks.kills import ROUTES, SHORT, configured, difference, in_child
 from diffusion_text.commands import arguments, command
 from diffusion_text.composition import compose_training, quiet_libraries
 from diffusion_text.conclusion import conclude

@@ -1,4 +1,4 @@
-"""Kill trainings at random moments, let them go on, and compare: python benchmarks/kills.py [trials=200] [seed=0]
+"""Kill trainings at random moments, let them go on, and compare: python -m benchmarks.kills [trials=200] [seed=0]
 
 A moment is a hook of a step or a validation, or a call by which a file is opened, written, flushed to the disk or put
 in its place. Every trial kills a training of each route once with kill -9, some again while they go on, and then ends

@@ -1,6 +1,6 @@
 """The latent route's table: model × prediction × schedule on the embedded default corpus, 2,000 steps each.
 
-    python benchmarks/latent_route.py [OVERRIDE ...]
+    python -m benchmarks.latent_route [OVERRIDE ...]
 
 Runs what docs/latent_route.jsonl has no row for, as Hydra multiruns; adds a row for each run, with a garbled-text test
 of it; then writes docs/pages/latent_route.md. It can be stopped and started again at any time.
@@ -14,8 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rows import ROOT, Row, add_row, call, newest, read_rows, table
-
+from benchmarks.rows import ROOT, Row, add_row, call, newest, read_rows, table
 from diffusion_text.tracking.titles import PREDICTORS as TITLES
 
 RUNS = ROOT / "outputs" / "latent_route"
@@ -96,7 +95,7 @@ def render(rows: list[Row]) -> str:
     rows = sorted(rows, key=lambda row: -row["val"]["information"]["overall"])
     parts = [
         "# The latent route, measured",
-        "Made by `python benchmarks/latent_route.py` on the embedded default (`data=python_docs`, 64 tokens), 2,000 "
+        "Made by `python -m benchmarks.latent_route` on the embedded default (`data=python_docs`, 64 tokens), 2,000 "
         "steps of 32 texts each in bf16; averaged weights, validation split; the most informed first. Information, "
         "found and lost are nats a token beyond the best linear predictor, and mean the same in all rows of one text "
         "space. Cosine similarity and magnitude ratio are means of ten times under the row's own schedule, and do not. "

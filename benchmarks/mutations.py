@@ -1,4 +1,4 @@
-"""Damage checkpoints and run directories, and read them: python benchmarks/mutations.py [checkpoints=10000] [runs=2000]
+"""Damage checkpoints and run directories, and read them: python -m benchmarks.mutations [checkpoints=10000] [runs=2000]
 
 A checkpoint is damaged as a disk would (bytes of the file change, or are missing), and as a stranger would (a value in
 it changes, and the checksum is right again). A run directory is damaged in one of its files. What is read must be what
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kills import ROUTES, SHORT, configured, in_child
 
+from benchmarks.kills import ROUTES, SHORT, configured, in_child
 from diffusion_text.checkpoints import load, restore
 from diffusion_text.commands import arguments, command
 from diffusion_text.composition import compose_training, quiet_libraries

@@ -1,4 +1,4 @@
-"""What training costs beyond a plain loop of the same network: python benchmarks/overhead.py [OVERRIDE ...]
+"""What training costs beyond a plain loop of the same network: python -m benchmarks.overhead [OVERRIDE ...]
 
 CPU time of a step as train.py makes it (Lightning, averaging, metrics, logging; no validation), and as a plain loop
 does (batch, loss, backward, clipping, optimizer, schedule), in blocks of as many steps as lie between two that are
@@ -20,8 +20,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from lightning import Callback
 from omegaconf import open_dict, read_write
-from rows import ROOT
 
+from benchmarks.rows import ROOT
 from diffusion_text.composition import Training, compose_training
 from diffusion_text.models.step_draws import StepDraws
 

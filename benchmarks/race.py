@@ -1,6 +1,6 @@
 """The race: diffusion over embeddings beside masked diffusion and an autoregressive model, all else equal.
 
-    python benchmarks/race.py data.dir=PATH [steps=1000] [seeds=0,1,2] [OVERRIDE ...]
+    python -m benchmarks.race data.dir=PATH [steps=1000] [seeds=0,1,2] [OVERRIDE ...]
 
 tiny_shakespeare by characters; the same blocks, tokens, batches and steps for all. Runs what docs/race.jsonl has no row
 for, then writes docs/pages/race.md and its picture. It can be stopped and started again at any time.
@@ -16,8 +16,8 @@ from typing import Any
 import altair as alt
 import numpy as np
 from omegaconf import OmegaConf
-from rows import ROOT, Row, add_row, call, newest, read_rows, table
 
+from benchmarks.rows import ROOT, Row, add_row, call, newest, read_rows, table
 from diffusion_text.commands import arguments
 
 RUNS = ROOT / "outputs" / "race"
@@ -123,7 +123,7 @@ def render(rows: list[Row]) -> str:
     real = drawn(rows)[0]["frontier"]["real"]
     parts = [
         "# The race",
-        "Made by `python benchmarks/race.py`: tiny_shakespeare by characters, 64 of them a text, 64 texts a step, bf16 "
+        "Made by `python -m benchmarks.race`: tiny_shakespeare by characters, 64 of them a text, 64 texts a step, bf16 "
         f"on a CPU; the same blocks (4 of width 128) for all. Likelihood of the first {TEXTS} texts of the test split; "
         f"{JUDGED} samples a setting. Judge NLL is at real text's entropy of {real['text_entropy']:.2f}, where real "
         f"text has {real['judge_nll']:.3f}. The other judge is an autoregressive model of "

@@ -1,4 +1,4 @@
-"""How large a run's report is, and how soon a browser shows it: python benchmarks/report.py RUN
+"""How large a run's report is, and how soon a browser shows it: python -m benchmarks.report RUN
 
 Opens RUN/report.html five times in a headless Chromium (packages chromium and chromium-driver) and prints the median of
 each time since the navigation began.

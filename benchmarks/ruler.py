@@ -1,6 +1,6 @@
 """Does information foretell how good samples are, and does noise cosine? Twelve runs of each route.
 
-    python benchmarks/ruler.py [route=latent|embedding] [OVERRIDE ...]
+    python -m benchmarks.ruler [route=latent|embedding] [OVERRIDE ...]
 
 Trains what docs/ruler.jsonl has no row of, draws each run's frontier, then writes docs/pages/ruler.md: Spearman's rank
 correlation of either figure with judge NLL at real text's entropy. It can be stopped and started again at any time.
@@ -14,8 +14,9 @@ from itertools import product
 
 import numpy as np
 import torch
-from rows import ROOT, Row, add_row, call, newest, read_rows, table
 from torchmetrics.functional import spearman_corrcoef
+
+from benchmarks.rows import ROOT, Row, add_row, call, newest, read_rows, table
 
 RUNS = ROOT / "outputs" / "ruler"
 ROWS, PAGE = ROOT / "docs" / "ruler.jsonl", ROOT / "docs" / "pages" / "ruler.md"
@@ -82,7 +83,7 @@ def render(rows: list[Row]) -> str:
     """A table a route, and what either figure is worth."""
     parts = [
         "# What foretells good samples",
-        f"Made by `python benchmarks/ruler.py`: {TEXTS} texts a setting, {NFE} evaluations. Sample quality is judge "
+        f"Made by `python -m benchmarks.ruler`: {TEXTS} texts a setting, {NFE} evaluations. Sample quality is judge "
         "NLL where all runs of a route have one entropy of each text: real text's, or the highest that all reach. "
         "Lower is better.",
     ]

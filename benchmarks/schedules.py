@@ -1,6 +1,6 @@
 """What the noise schedule does to a model, and what it only seems to do: four schedules, three seeds.
 
-    python benchmarks/schedules.py [OVERRIDE ...]
+    python -m benchmarks.schedules [OVERRIDE ...]
 
 Trains model=textunet for what docs/schedules.jsonl has no row of, then writes docs/pages/schedules.md. It can be
 stopped and started again at any time.
@@ -12,7 +12,7 @@ import json
 import statistics
 import sys
 
-from rows import ROOT, Row, add_row, call, read_rows, table
+from benchmarks.rows import ROOT, Row, add_row, call, read_rows, table
 
 RUNS = ROOT / "outputs" / "schedules"
 ROWS, PAGE = ROOT / "docs" / "schedules.jsonl", ROOT / "docs" / "pages" / "schedules.md"
@@ -66,7 +66,7 @@ def render(rows: list[Row]) -> str:
     order = sorted(SCHEDULES, key=lambda schedule: -mean(grouped[schedule], "information"))
     parts = [
         "# Schedules, measured",
-        f"Made by `python benchmarks/schedules.py`: `model=textunet`, {rows[0]['steps']} steps on `data=python_docs`, "
+        f"Made by `python -m benchmarks.schedules`: `model=textunet`, {rows[0]['steps']} steps on `data=python_docs`, "
         f"seeds {', '.join(map(str, SEEDS))}; averaged weights, validation split. Mean ± standard deviation over "
         "seeds; the standard error over texts of one run's information is about "
         f"{statistics.mean(row['error'] for row in rows):.2f}.",

@@ -1,4 +1,4 @@
-"""How much sooner a sweep ends when two jobs run at a time: python benchmarks/sweep.py [NAME=VALUE ...]
+"""How much sooner a sweep ends when two jobs run at a time: python -m benchmarks.sweep [NAME=VALUE ...]
 
 Eight short trainings, one after another and then through hydra/launcher=joblib, with the cache filled before; each job
 computes on one thread either way. What is appended overrides the trainings' settings.
@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rows import call
+from benchmarks.rows import call
 
 SETTINGS = [
     "experiment=small_lm", "data=text_files", "trainer=cpu", "data.length=16", "trainer.max_steps=600",

@@ -1,4 +1,4 @@
-"""What wrong values come to: python benchmarks/values.py [sets=2000] [seed=0] [out=FILE.jsonl]
+"""What wrong values come to: python -m benchmarks.values [sets=2000] [seed=0] [out=FILE.jsonl]
 
 Draws sets of overrides from all settings of conf/, with values of right and wrong kinds, and builds each as train.py
 and sample.py would, on a corpus of a few words. A set is built, or refused in one line; a traceback, or one that takes
@@ -30,8 +30,8 @@ from huggingface_hub import constants
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
-from rows import ROOT, add_row, table
 
+from benchmarks.rows import ROOT, add_row, table
 from diffusion_text import entry
 from diffusion_text.commands import arguments as read_arguments
 from diffusion_text.commands import command

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import forked
 import pytest
-from mutations import FINE, read_all
 
+from benchmarks.mutations import FINE, read_all
 from diffusion_text.runs import Run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

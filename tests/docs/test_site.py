@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import race
 import yaml
-from rows import read_rows
+
+from benchmarks import race
+from benchmarks.rows import read_rows
 
 ROOT = Path(__file__).parents[2]
 CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"

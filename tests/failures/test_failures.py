@@ -10,10 +10,10 @@ import re
 from contextlib import nullcontext
 from pathlib import Path
 
-import failures as benchmark
 import pytest
 from omegaconf import OmegaConf
 
+from benchmarks import failures as benchmark
 from diffusion_text.composition import compose_task, compose_training
 from diffusion_text.errors import UserError
 from diffusion_text.tracking.comparison import Comparison

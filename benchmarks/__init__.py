@@ -1,0 +1,1 @@
+"""What is measured or compared, each by `python -m benchmarks.NAME`; never a test."""
