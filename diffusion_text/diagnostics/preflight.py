@@ -170,16 +170,16 @@ def read_at(times: Iterable[float], x_0: Latents, tokens: TokensOf, real: Mask, 
     return shares
 
 
-def condition_needed(shares: list[float]) -> Check:
+def condition_needed(shares: list[float], moving: bool) -> Check:
     """Shares of the latents that x_t alone tells, at times that training draws: what is left is for a condition to say
-    (as Ye et al. 2023 found, little noise teaches a model to ignore it).
+    (as Ye et al. 2023 found, little noise teaches a model to ignore it). Times that are `moving` leave what is read.
     """
     told = sum(shares) / len(shares)
     advice = (
         "the loss does not need what the model is told, x_t says it all: draw later times (time_sampling=stratified), "
         "or a schedule with more noise"
     )
-    return judge("needs the condition", f"x_t alone reads {told:.0%}", told > 0.95, told > 0.85, advice)
+    return judge("needs the condition", f"x_t alone reads {told:.0%}", told > 0.95, told > 0.85 and not moving, advice)
 
 
 def standardisation(x_0: Latents, mask: Mask) -> Check:

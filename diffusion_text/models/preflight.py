@@ -101,7 +101,7 @@ def about_condition(model: TextDiffusion, context: Context, noisy: Noisy, readab
     drawn = model.time_sampling.quantile(torch.tensor(ACROSS)).tolist()
     return [
         *([condition_in_the_data(model.told_counts)] if model.told_counts else []),
-        condition_needed(read_at(drawn, *readable)),
+        condition_needed(read_at(drawn, *readable), model.time_sampling.learns),
         condition_sensitivity(model.denoiser, noisy.x_t[:SEEN], noisy.mask[:SEEN], context),
     ]
 
