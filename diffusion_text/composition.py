@@ -14,7 +14,7 @@ import datasets
 import platformdirs
 import transformers
 from lightning import Trainer, seed_everything
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from diffusion_text.building import build, named_class, refusing
 from diffusion_text.callbacks.checkpoints import SealedCheckpointIO
@@ -84,6 +84,7 @@ class Training:
     seed: int
     preflight: str
     report: dict[str, int]
+    compiled: bool
     run: Run
     step: int  # that it goes on from
 
@@ -242,7 +243,10 @@ def build_trainer(cfg: DictConfig, limits: dict[str, Any]) -> Trainer:
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
     }
-    return build(cfg, "trainer", **settings)
+    lightnings = cfg.copy()
+    with open_dict(lightnings):
+        lightnings.trainer.pop("compile", None)
+    return build(lightnings, "trainer", **settings)
 
 
 def limit_steps(trainer: Trainer, epoch: int, limits: dict[str, Any]) -> None:

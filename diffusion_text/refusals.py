@@ -85,6 +85,8 @@ def check_route(cfg: DictConfig) -> None:
     if issubclass(named_class(cfg, "route"), Classifier):
         return  # its text space is that of a run that is finished
     space = named_class(cfg, "text_space")
+    if is_autoencoder(cfg) and cfg.trainer.get("compile"):
+        raise UserError("trainer.compile=true is of a denoiser, which model=text_autoencoder has not: leave it out")
     if is_autoencoder(cfg) and not issubclass(space, TrainedSpace):
         raise UserError("model=text_autoencoder trains text_space=bart_mini or text_space=bart_vae: choose one of them")
     learned = issubclass(space, LearnedSpace)

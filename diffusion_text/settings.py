@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_text.errors import UserError
-from diffusion_text.values import number, one_of, or_null, seed_number, whole, words, written
+from diffusion_text.values import flag, number, one_of, or_null, seed_number, whole, words, written
 
 SECTIONS = ("callbacks", "data", "logger", "objective", "report", "route", "text_space", "trainer")
 REPORT = ("quality", "frontier", "garbled", "trace_steps", "control")
@@ -40,6 +40,7 @@ def own_values(cfg: DictConfig) -> dict[str, Any]:
         "seed": seed_number(cfg.seed, "seed"),
         "preflight": one_of(cfg.preflight, "preflight", ("stop", "warn", "only", "off")),
         "report": report,
+        "compiled": flag(cfg.trainer.get("compile", False), "trainer.compile"),
     }
 
 

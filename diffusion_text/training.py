@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import cast
 
 import torch
 
 from diffusion_text.composition import Training
 from diffusion_text.conclusion import conclude
 from diffusion_text.data.base import SPLITS
+from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.errors import UserError, first_line
 from diffusion_text.models.base import Trained
 from diffusion_text.runs import Run
@@ -82,6 +84,8 @@ def fit(training: Training) -> float:
             logger.keep(training.step)
     check_room(run.directory, room(model, run))
     started = time.monotonic()
+    if training.compiled:
+        cast(Denoiser, model.denoiser).compile(dynamic=True)  # batches, and their shares for self-conditioning, differ
     try:
         trainer.fit(model, training.data, ckpt_path=checkpoint, weights_only=True)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:

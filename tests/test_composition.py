@@ -221,6 +221,8 @@ def no_data(monkeypatch):
         (["text_space._target_=nowhere.Nothing"], ["text_space: ", "nowhere"]),
         (["+schedule._partial_=true"], ["schedule=", "is not a NoiseSchedule"]),
         (["report=7"], ["report=7 is no group of settings"]),
+        (["trainer.compile=7"], ["trainer.compile=7 is neither true nor false"]),
+        (["model=text_autoencoder", "trainer.compile=true"], ["trainer.compile=true", "model=text_autoencoder"]),
         (["+report.pages=7"], ["report=pages is none of quality"]),
         (["~trainer.max_steps"], ["trainer.max_steps: "]),
         (["trainer.devices=1000000000"], ["trainer.devices=1000000000 is not a whole number of at most 1,024"]),

@@ -508,6 +508,19 @@ def test_the_learning_rate_of_a_resumed_run_is_that_of_its_settings(train_here, 
         assert logged[step] == pytest.approx(5e-3 * factor), step
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
+def test_a_compiled_denoiser_is_trained_as_another_is(call, corpus_file, run, tmp_path):
+    settings = [*SMALL, *UNREPORTED, "num_samples=0", "callbacks.samples=null", "trainer.compile=true"]
+    result = call("train.py", *settings, f"data.dir={corpus_file}", f"hydra.run.dir={tmp_path}/compiled")
+    assert result.returncode == 0, result.stderr
+    eager, compiled = (
+        [float(row["train/loss"]) for row in rows(Run(directory)) if row["train/loss"]]
+        for directory in (run.directory, tmp_path / "compiled")
+    )
+    assert compiled == pytest.approx(eager, rel=1e-5)
+    assert set(load(Run(tmp_path / "compiled").last)["state_dict"]) == set(load(run.last)["state_dict"])
+
+
 # ---- epochs and accumulation
 
 

@@ -46,7 +46,7 @@ class StepDraws:
         """The numbers of the texts that are among a `share` of all, spread evenly over them."""
         offset = torch.rand((), generator=self._generator(torch.device("cpu"), 2)).item()
         passed = np.floor(np.arange(self.first, self.first + self.texts + 1) * share + offset)
-        return torch.from_numpy(np.flatnonzero(np.diff(passed))).to(device)
+        return torch.from_numpy(np.flatnonzero(np.diff(passed))).to(device, non_blocking=True)
 
     def uniform(self, many: int, device: torch.device) -> Float[Tensor, "batch drawn"]:
         """So many numbers in [0, 1) for each text."""

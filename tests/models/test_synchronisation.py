@@ -1,0 +1,93 @@
+"""A step never asks what a number is that the device has computed: on a GPU the host would wait for it."""
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from diffusion_text.composition import compose_training
+
+READ = {"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "equal", "bincount"}
+COPIED = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.cpu}
+
+
+class Computed(TorchDispatchMode):
+    """Follows what is computed from some tensors, and notes where it is read."""
+
+    def __init__(self, tensors):
+        super().__init__()
+        self.computed, self.read = WeakIdKeyDictionary(), []
+        for tensor in tensors:
+            self.computed[tensor] = True
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, torch.Tensor)]
+        made = function(*args, **(kwargs or {}))
+        if any(tensor in self.computed for tensor in given):
+            name = function.__name__.partition(".")[0]
+            picked = name.startswith("index") and any(tensor.dtype == torch.bool for tensor in given[1:])
+            if name in READ or picked:
+                self.read.append(name)
+            for leaf in tree_leaves(made):
+                if isinstance(leaf, torch.Tensor):
+                    self.computed[leaf] = True
+        return made
+
+
+class Copied(TorchFunctionMode):
+    """Notes what is copied to the host of what was computed."""
+
+    def __init__(self, followed):
+        super().__init__()
+        self.followed = followed
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in COPIED and args[0] in self.followed.computed:
+            self.followed.read.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def read_in_a_step(training):
+    """What is read of the batch's, the weights' and their descendants' numbers."""
+    model, batch = training.model, next(iter(training.data.train_dataloader()))
+    model.trainer = training.trainer
+    training.trainer.strategy.connect(model)
+    optimizer = model.optimizer(model.named_parameters())
+    followed = Computed([*model.parameters(), *model.buffers(), *batch.values()])
+    with followed, Copied(followed):
+        model.training_step(batch, 0).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return followed.read
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ["model=textunet"],
+        ["model=latent_transformer", "route.self_conditioning=0.5", "prediction=x0"],
+        ["embedding", "experiment=embedding_flow"],
+        ["embedding", "experiment=masked_diffusion"],
+        ["embedding", "experiment=autoregressive"],
+    ],
+)
+def test_no_step_reads_what_it_computes(composed, local, settings, tmp_path, recipe):
+    on_tokens = [
+        "tokenizer=characters", "text_space.dim=16", "model.width=16", "model.depth=1", "model.heads=2",
+        f"run_dir={tmp_path}/run", *local, "trainer=cpu",
+    ]  # fmt: skip
+    overrides = [*recipe[1:], *on_tokens] if recipe[0] == "embedding" else [*recipe, *settings]
+    assert read_in_a_step(compose_training(composed(*overrides))) == []
+
+
+def test_what_is_read_is_found():
+    weights = torch.ones(3)
+    followed = Computed([weights])
+    with followed, Copied(followed):
+        float(weights.sum())
+        weights[weights > 0].sum()
+        (weights * 2).tolist()
+        torch.rand(3).tolist()
+    assert followed.read == ["_local_scalar_dense", "index", "tolist"]
