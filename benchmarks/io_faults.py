@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kills import ROUTES, SHORT, configured, difference, in_child
+from benchmarks.kills import ROUTES, SHORT, difference, in_child
+from benchmarks.rows import configured
 from diffusion_text.commands import arguments, command
 from diffusion_text.composition import compose_training, quiet_libraries
 from diffusion_text.conclusion import conclude

@@ -21,16 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
-from hydra.core.hydra_config import HydraConfig
 from lightning import Callback
-from omegaconf import DictConfig, open_dict, read_write
 
+from benchmarks.rows import configured
 from diffusion_text import storage
 from diffusion_text.commands import arguments, command
 from diffusion_text.composition import compose_training
-from diffusion_text.recorded import CONF
 from diffusion_text.runs import Run
 from diffusion_text.tensors import read_tensors
 from diffusion_text.training import fit
@@ -132,16 +129,6 @@ def trained(route: str, directory: Path, place: Path, fatal: int | None = None) 
     moments.watch()
     fit(training)
     return moments.kinds
-
-
-def configured(*overrides: str) -> DictConfig:
-    """The configuration that a job of train.py with these overrides would get."""
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra.compose("train", list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg.copy())
-    with read_write(cfg), open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
 
 
 def in_child(work: Callable[[], list[str]]) -> list[str]:

@@ -26,7 +26,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.kills import ROUTES, SHORT, configured, in_child
+from benchmarks.kills import ROUTES, SHORT, in_child
+from benchmarks.rows import configured
 from diffusion_text.checkpoints import load, restore
 from diffusion_text.commands import arguments, command
 from diffusion_text.composition import compose_training, quiet_libraries

@@ -1,20 +1,36 @@
-"""What the benchmarks share: entry points to call, rows that are kept as they come, Markdown tables."""
+"""What the benchmarks share: entry points to call, configurations, rows that are kept as they come, Markdown tables."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict, read_write
+
 ROOT = Path(__file__).parents[1]
 Row = dict[str, Any]
+Figure = tuple[str, str, str]  # of what, how much, and beside it
 
 
 def call(script: str, *arguments: str) -> None:
     """Run one of the project's entry points; its output goes where ours does."""
     subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=ROOT, check=True)
+
+
+def configured(*overrides: str, config: str = "train") -> DictConfig:
+    """The configuration that a job of train.py with these overrides would get, or of sample.py."""
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = hydra.compose(config, list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg.copy())
+    with read_write(cfg), open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
 
 
 def newest(directory: Path, pattern: str) -> Path:
@@ -39,3 +55,12 @@ def table(header: list[str], body: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def show(figures: Iterable[Figure]) -> None:
+    """Print each as it comes, and a table in the end."""
+    rows = []
+    for figure in figures:
+        rows.append(list(figure))
+        print(*figure, flush=True)
+    print(table(["", "measured", "beside"], rows))

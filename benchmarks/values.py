@@ -24,14 +24,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets.config
-import hydra
 import torch
 from huggingface_hub import constants
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig
 
-from benchmarks.rows import ROOT, add_row, table
+from benchmarks.rows import add_row, configured, table
 from diffusion_text import entry
 from diffusion_text.commands import arguments as read_arguments
 from diffusion_text.commands import command
@@ -109,13 +107,7 @@ def corpus() -> str:
 def composed(config: str, overrides: list[str]) -> DictConfig:
     """The configuration that a script's job would get."""
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        whole = hydra.compose(config, overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(whole)
-    cfg = whole.copy()
-    with read_write(cfg), open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
+    return configured(*overrides, config=config)
 
 
 @cache
