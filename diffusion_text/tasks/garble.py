@@ -11,16 +11,18 @@ from typing import ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from rich.table import Table
+from sacrebleu import sentence_chrf
 
 from diffusion_text.conditions.garbled import Garbled
 from diffusion_text.data.garbling import WAYS, Garbling
 from diffusion_text.data.tokens import NOTHING
 from diffusion_text.diffusion.gaussian import corrupt, per_text
 from diffusion_text.diffusion.samplers import draw_like, generators_of
+from diffusion_text.errors import UserError
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Latents, Mask, Tokens
-from diffusion_text.tasks.comparison import alone, chrf, word_error_rate
+from diffusion_text.tasks.comparison import alone, chrf, most_expected, word_error_rate
 from diffusion_text.tasks.corrector import Corrector
 from diffusion_text.tasks.session import Session, Wish
 from diffusion_text.tracking.terminal import console
@@ -41,7 +43,8 @@ class Garble:
 
     `how`: shuffle words within `window` words, or drop, repeat or replace tokens (by another of these texts).
     A model that was trained with condition=garbled is told the spoilt text and writes the restored one from noise. Any
-    other has the spoilt text's x_0, noisy up to time `t`, to denoise.
+    other has the spoilt text's x_0, noisy up to time `t`, to denoise. Of several `candidates`, and the spoilt text, the
+    one that is most like the candidates is the restored one, by chrF: minimum Bayes risk (Kumar & Byrne 2004).
     Beside the restored texts stand the do-nothing baseline, the garbled x_0 decoded as it is, and what n-grams restore
     that are told how the text was spoilt.
     """
@@ -57,14 +60,18 @@ class Garble:
         rate: float | Sequence[float] = 0.3,
         window: int = 3,
         t: float = 0.1,
+        candidates: int = 1,
     ):
         ways = listed([how] if isinstance(how, str) else how, "task.how", one_of, fewest=1, options=WAYS)
         rates = listed(rate if isinstance(rate, Sequence) else [rate], "task.rate", share, fewest=1)
         window = whole(window, "task.window", 2)
         self.garblings = [Garbling(how, rate, window) for how, rate in product(ways, rates)]
         self.t = number(t, "task.t", above=0, most=1)
+        self.candidates = whole(candidates, "task.candidates", 1)
 
     def __call__(self, session: Session) -> None:
+        if self.candidates > 1 and not isinstance(session.model.condition, Garbled):
+            raise UserError("task.candidates is of a run that is told garbled texts: train.py experiment=restore")
         repairs = [self.measure(session, garbling) for garbling in self.garblings]
         self.show(repairs)
         for repair in repairs:
@@ -83,10 +90,10 @@ class Garble:
         if isinstance(session.model, TextDiffusion):
             texts["do nothing"] = space.to_text(space.decode(x_0, mask))
         if isinstance(session.model.condition, Garbled):
-            restored = self.rewrite(session, tokens, token_mask)
+            drawn = space.to_text(self.rewrite(session, tokens, token_mask))
         else:
-            restored = space.decode(self.denoise(session, x_0, mask), mask)
-        texts["restored"] = space.to_text(restored)
+            drawn = space.to_text(space.decode(self.denoise(session, x_0, mask), mask))
+        texts |= self.chosen(drawn, garbled)
         if "corrector" not in session.made:
             session.made["corrector"] = Corrector(session.judge, space.tokenizer)
         texts["by n-grams"] = space.to_text([session.made["corrector"](text, garbling) for text in spoilt])
@@ -104,10 +111,19 @@ class Garble:
         texts = [text[real].tolist() for text, real in zip(tokens, mask, strict=True)]
         return [[token for token in text if token not in special][:room] for text in texts]
 
+    def chosen(self, drawn: list[str], garbled: list[str]) -> dict[str, list[str]]:
+        """The restored texts, of several candidates each."""
+        if (each := self.candidates) == 1:
+            return {"restored": drawn}
+        of_each = zip(*(drawn[i::each] for i in range(each)), garbled, strict=True)
+        restored = [most_expected([*candidates], [text], sentence_chrf) for *candidates, text in of_each]
+        return {"drawn once": drawn[::each], "restored": restored}
+
     def rewrite(self, session: Session, tokens: Tokens, mask: Mask) -> Tokens:
         """From noise, told the garbled text; as wide as any, so that a text comes out the same beside any other."""
         told = tokens.masked_fill(~mask, NOTHING)
         told = F.pad(told, (0, session.corpus.length - told.shape[1]), value=NOTHING)
+        told = told.repeat_interleave(self.candidates, 0)
         return session.drawn(session.sampler, len(told), Wish(told)).tokens
 
     @torch.no_grad()
@@ -144,7 +160,7 @@ class Garble:
 
     def write(self, session: Session, repair: Repair) -> Path:
         """Settings and scores, then a line a text, as .jsonl."""
-        settings = {**repair.garbling._asdict(), "t": self.t, "seed": session.seed}
+        settings = {**repair.garbling._asdict(), "t": self.t, "candidates": self.candidates, "seed": session.seed}
         rows = [{"scores": repair.scores, **settings, "nfe": session.sampler.nfe}]
         rows += [
             {"original": original, **{name: texts[i] for name, texts in repair.texts.items()}}

@@ -77,6 +77,29 @@ def test_a_model_that_is_told_the_garbled_text_writes_the_restored_one(told, mon
     assert read == [text["garbled"] for text in texts]
 
 
+def test_of_several_candidates_and_the_garbled_text_the_most_expected_is_the_restored_one(told):
+    task, session = told("task=garble", "task.how=drop", "num_samples=2", "task.rate=0.3", "task.candidates=3")
+    task(session)
+    [file] = session.run.samples.glob("garble*.jsonl")
+    first, *texts = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert (first["candidates"], len(texts)) == (3, 2)
+    assert {"drawn once", "restored"} <= set(first["scores"])
+    garble = Garble(candidates=3)
+    agreeing, apart = (
+        ["to be or nit", "to be or not", "to be or not"],
+        ["the cot sit here", "the cat spat here", "thy cat sat hare"],
+    )
+    assert garble.chosen([*agreeing, *apart], ["to be or nod", "the cat sat here"]) == {
+        "drawn once": [agreeing[0], apart[0]],
+        "restored": ["to be or not", "the cat sat here"],
+    }
+
+
+def test_candidates_are_of_a_run_that_is_told(session):
+    with pytest.raises(UserError, match="told garbled texts"):
+        Garble(candidates=2)(session("num_samples=2"))
+
+
 def test_a_users_text_is_restored(told):
     task, session = told("++condition.text='stone river'", "num_samples=2")
     task(session)
