@@ -3,15 +3,22 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import platformdirs
 from filelock import FileLock
 
 from diffusion_text.errors import UserError
 from diffusion_text.storage import DamagedError, check_directory, replacing_directory
 
 log = logging.getLogger(__name__)
+
+
+def default_cache() -> str:
+    """Where the environment says that caches are, or this platform keeps them."""
+    return os.environ.get("DIFFUSION_TEXT_CACHE") or platformdirs.user_cache_dir("diffusion_text")
 
 
 def cached_directory(

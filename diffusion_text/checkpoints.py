@@ -27,12 +27,13 @@ from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.errors import UserError, first_line
+from diffusion_text.exports import read_export
 from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.space_recipes import SpaceRecipe
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.tokenizers import TokenizerRecipe
 from diffusion_text.models.writing import Writer
-from diffusion_text.runs import Run
+from diffusion_text.runs import EXPORTED, Run
 from diffusion_text.storage import check_directory
 from diffusion_text.tensors import misfit, read_tensors
 from diffusion_text.values import flag, share
@@ -64,8 +65,8 @@ def given(parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(checkpoint: Path) -> tuple[Config, dict[str, torch.Tensor], int]:
-    """A checkpoint's configuration, averaged weights and step."""
-    stored = read_tensors(checkpoint)
+    """The configuration, averaged weights and step of a checkpoint, or of an export by the place of its weights."""
+    stored = read_export(checkpoint) if checkpoint.name == EXPORTED else read_tensors(checkpoint)
     config, weights, step = stored.get("hyper_parameters"), stored.get("state_dict"), stored.get("global_step")
     if not (
         isinstance(config, dict)
@@ -138,6 +139,13 @@ def fitted(model: M, weights: dict[str, torch.Tensor], checkpoint: Path) -> M:
         )
     model.load_state_dict(weights)
     return model.eval()
+
+
+def corpus_of(config: Config, cache_dir: str, dir: str | None = None) -> TextDataModule:
+    """The corpus of a training, which now lies in `dir`, or where it did."""
+    data = config.get("data")
+    moved = {"data": data | {"dir": dir}} if dir is not None and isinstance(data, dict) else {}
+    return assemble(config | moved, "data", cache_dir=cache_dir)
 
 
 def conditioned(make: Make, config: Config, dim: int) -> Condition | None:

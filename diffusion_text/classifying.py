@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -14,6 +12,7 @@ from diffusion_text.building import named_class, set_names
 from diffusion_text.checkpoints import Config, Make, components, is_component, restore_classifier, restored
 from diffusion_text.data.base import Encoder, TextDataModule
 from diffusion_text.errors import UserError
+from diffusion_text.exports import identity
 from diffusion_text.models.classifier import Classifier, Source, Steering
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.runs import find_checkpoint
@@ -21,7 +20,6 @@ from diffusion_text.values import number, or_null, whole, words
 
 TAKEN = ("data", "text_space", "tokenizer", "schedule")  # of the run that is read
 OWN = ("data.batch_size", "data.num_workers", "data.eval_texts", "data.dir")
-SHAPING = (*TAKEN[1:], "route", "model", "condition", "corpus", "seed")  # what a run's noise is like
 
 
 class Read(NamedTuple):
@@ -85,12 +83,6 @@ def compose_classifier(make: Make, read: Read, data: TextDataModule, optimisatio
     classifier = make("route", denoiser=denoiser, source=source, **parts, **optimisation)
     classifier.count(data.splits["train"]["told"])
     return classifier
-
-
-def identity(config: Config) -> str:
-    """A fingerprint of what makes a run's noise what it is."""
-    shaping = {name: config.get(name) for name in SHAPING}
-    return hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def guide(settings: DictConfig, config: Config) -> Steering | None:

@@ -11,30 +11,31 @@ from pathlib import Path
 from typing import Any, cast
 
 import datasets
-import platformdirs
 import transformers
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from diffusion_text.building import build, named_class, refusing
+from diffusion_text.cache import default_cache
 from diffusion_text.callbacks.checkpoints import SealedCheckpointIO
 from diffusion_text.checkpoints import (
     PARTS,
     Make,
     as_data,
     assemble,
-    components,
     conditioned,
+    corpus_of,
     estimates_read,
     given,
     restored,
     told_to,
 )
-from diffusion_text.classifying import compose_classifier, guide, identity, read_by, reading
+from diffusion_text.classifying import compose_classifier, guide, read_by, reading
 from diffusion_text.data.base import Encoder, TextDataModule, from_all_over
 from diffusion_text.data.sampling import steps_per_epoch
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.environment import environment
+from diffusion_text.exports import identity
 from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.optimisation import tried
 from diffusion_text.models.space_recipes import SpaceRecipe, TrainedSpace
@@ -52,7 +53,7 @@ from diffusion_text.refusals import (
     check_texts,
     is_autoencoder,
 )
-from diffusion_text.runs import Run, find_checkpoint
+from diffusion_text.runs import EXPORTED, Run, find_checkpoint
 from diffusion_text.settings import check_machine, check_sections, lightning_values, own_values
 from diffusion_text.storage import is_stored, replacing_directory, write_json, write_text
 from diffusion_text.tasks.session import Session
@@ -186,21 +187,25 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
     quiet_libraries()
     with refusing(""):
         run, ckpt = (or_null(words, cfg[name], name) for name in ("run", "ckpt"))
-        checkpoint = find_checkpoint(run, ckpt, words(cfg.outputs, "outputs"))
+        outputs, moved = words(cfg.outputs, "outputs"), or_null(words, cfg.data.dir, "data.dir")
+        checkpoint = find_checkpoint(run, ckpt, outputs)
         own = {key: value for key, value in cfg.sampler.items() if not str(key).startswith("classifier")}
         changes = as_data({key: value for key, value in own.items() if value != "run"})
     task = build(cfg, "task")
     model, config, step = restored(checkpoint)
     judge = getattr(task, "judge", None)
-    judged_by = None if judge is None else restored(find_checkpoint(judge, None, cfg.outputs))[0]
+    judged_by = None if judge is None else restored(find_checkpoint(judge, None, outputs))[0]
     kept = config.get("sampler") or {}
     if "component" in changes:
         kept = {key: value for key, value in kept.items() if key in cfg.sampler}
-        check_sampler(type(model), components().get(changes["component"], Sampler))
-    sampler = assemble({"sampler": kept | changes}, "sampler")
+    config |= {"sampler": kept | changes}
+    sampler = assemble(config, "sampler")
     cache_dir = cfg.cache_dir or default_cache()
     with refusing(""):
         steering = guide(cfg.sampler, config)
+        place = or_null(words, cfg.out, "out")
+        if place is None and checkpoint.name == EXPORTED:  # which stays as it was written
+            place = f"{outputs}/{Path(run or checkpoint.parent).absolute().name}"
         session = Session(
             model=model,
             sampler=sampler,
@@ -214,17 +219,13 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
             condition={str(name): value for name, value in cfg.condition.items()},
             conditions=cfg.conditions,
             batch_size=cfg.batch_size,
-            out=None if cfg.out is None else Path(words(cfg.out, "out")),
-            data=lambda: assemble(config, "data", cache_dir=cache_dir),
+            out=None if place is None else Path(place),
+            data=lambda: corpus_of(config, cache_dir, moved),
+            config=config,
             judged_by=judged_by,
             guide=steering,
         )
     return task, session
-
-
-def default_cache() -> str:
-    """Where this platform keeps caches."""
-    return platformdirs.user_cache_dir("diffusion_text")
 
 
 def build_trainer(cfg: DictConfig, limits: dict[str, Any]) -> Trainer:

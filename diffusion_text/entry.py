@@ -31,7 +31,7 @@ KEPT = (  # paths that a run is made again from, wherever that is done, and name
     "data.dir", "cache_dir", "text_space.pretrained", "text_space.pretrained_embeddings", "tokenizer.pretrained",
 )  # fmt: skip
 PATHS = (
-    "run", "ckpt", "outputs", "resume", "out", "conditions", "sampler.classifier", "hydra.run.dir",
+    "run", "ckpt", "outputs", "resume", "out", "to", "conditions", "sampler.classifier", "hydra.run.dir",
     "hydra.sweep.dir", *KEPT,
 )  # fmt: skip
 EXTRA = "joblib and submitit launchers and the optuna sweeper come with pip install -e '.[sweeps]'"

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffusion_text.errors import UserError, first_line
 
 EMBEDDING_NAMES = ("embeddings", "embed_tokens.weight", "word_embeddings.weight", "wte.weight", "shared.weight")
+KINDS = (".json", ".safetensors", ".txt", ".model", ".jinja")  # of files that cannot run anything
 TIMEOUT = 6  # seconds; the libraries' own retries take up to a minute
 
 
@@ -49,6 +50,24 @@ def load_pretrained(cls: Any, pretrained: str | Path, setting: str, file: str, o
         raise UserError(
             f"{pretrained} is not to be had ({reason}): give a local copy with {setting}=DIR, "
             f"or use the offline {offline}"
+        ) from error
+
+
+def download(name: str, setting: str) -> Path:
+    """Where the files of a repository on the hub lie, `user/name` or `user/name@revision`; those that are tensors and
+    plain values alone, of which an export is made.
+    """
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    online = prepare_hub()
+    try:
+        kinds = [f"*{kind}" for kind in KINDS]
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=kinds))
+    except (OSError, ValueError) as error:
+        reason = first_line(error) if online else "which cannot be reached"
+        raise UserError(
+            f"{setting}={name} is neither a directory nor to be had from the Hugging Face hub: {reason}"
         ) from error
 
 

@@ -1,7 +1,8 @@
-"""The run directory: what lies where, and how the newest run is found."""
+"""The run directory: what lies where, and how a run is found."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from filelock import FileLock, Timeout
 from diffusion_text.errors import UserError
 from diffusion_text.storage import is_stored, not_written
 
+EXPORTED = "model.safetensors"
+ON_THE_HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")  # a branch, a tag or a commit after @
+
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, `outputs/<date>/<time>-<name>`."""
+    """A run directory, `outputs/<date>/<time>-<name>`, or the export of a run."""
 
     directory: Path
 
@@ -74,6 +78,11 @@ class Run:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def exported(self) -> Path:
+        """The weights, where it is an export."""
+        return self.directory / EXPORTED
+
+    @property
     def text_space(self) -> Path:
         """The pretrained backbone, where this project made it."""
         return self.directory / "text_space"
@@ -124,7 +133,9 @@ class Run:
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> Run:
-        """The run that a checkpoint belongs to."""
+        """The run that a checkpoint, or the weights of an export, belong to."""
+        if checkpoint.name == EXPORTED:
+            return cls(checkpoint.parent.resolve())  # the hub's cache has links to its files
         return cls(checkpoint.resolve().parent.parent)
 
     @classmethod
@@ -137,13 +148,26 @@ class Run:
 
 
 def find_checkpoint(run: str | None, ckpt: str | None, outputs: str) -> Path:
-    """The checkpoint that a user means: `ckpt` itself, or the best of `run`, or that of the newest run."""
+    """The checkpoint that a user means: `ckpt` itself, or the best of `run`, or that of the newest run; where `run` is
+    an export, or the name of one on the hub, its weights.
+    """
     if ckpt is not None:
         if not Path(ckpt).is_file():
             raise UserError(f"ckpt={ckpt} is no file; a run's checkpoints lie in RUN/checkpoints")
         return Path(ckpt)
-    chosen = Run.newest(Path(outputs)) if run is None else Run(Path(run))
+    chosen = Run.newest(Path(outputs)) if run is None else Run(located(run))
     for checkpoint in (chosen.best, chosen.last):
         if is_stored(checkpoint):
             return checkpoint
+    if chosen.exported.is_file():
+        return chosen.exported
     raise UserError(f"run={run} is no run: it has no checkpoints/best.ckpt; runs lie in {outputs}/DATE/TIME-NAME")
+
+
+def located(run: str) -> Path:
+    """Where a run lies: its directory, or that to which an export's files are downloaded from the hub."""
+    if Path(run).exists() or not ON_THE_HUB.fullmatch(run):
+        return Path(run)
+    from diffusion_text.hub import download
+
+    return download(run, "run")

@@ -26,7 +26,8 @@ from diffusion_text.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"  # of a sealed directory: size, time and SHA-256 of each file
+MANIFEST = "manifest.json"  # of a sealed directory: size, time and SHA-256 of each file but the README.md
+README = "README.md"
 MARK = b"\ndiffusion_text sha256 "
 SEAL_SIZE = len(MARK) + hashlib.sha256().digest_size
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -192,8 +193,8 @@ def disk_trouble(error: BaseException) -> UserError | None:
 
 
 def seal_directory(directory: Path) -> None:
-    """Write down what is in a directory."""
-    files = sorted(file for file in directory.rglob("*") if file.is_file())
+    """Write down what is in a directory; what a person may change of it is left out."""
+    files = sorted(file for file in directory.rglob("*") if file.is_file() and file.name != README)
     kept = {str(file.relative_to(directory)): [*stamp(file), digest_of(file)] for file in files}
     (directory / MANIFEST).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 

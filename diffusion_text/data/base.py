@@ -90,6 +90,7 @@ class TextDataModule(LightningDataModule, ABC):
         self.packing = one_of(packing, "data.packing", ("paragraphs", "stream"))
         self.eval_texts = whole(eval_texts, "data.eval_texts", 1)
 
+    licence: str | None = None  # of its texts, where that is known
     label: str | None = None  # what is known of each text, one of a set, which it need not say
 
     @abstractmethod

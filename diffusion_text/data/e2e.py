@@ -45,6 +45,8 @@ class E2E(TextDataModule):
     trained on, and it says so.
     """
 
+    licence = "CC BY-SA 4.0"
+
     def lines(self, split):
         return chain.from_iterable((pair.text, "\n") for pair in self.pairs[split])
 

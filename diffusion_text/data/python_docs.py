@@ -16,6 +16,8 @@ class PythonDocs(TextDataModule):
     The text differs a little between Python versions.
     """
 
+    licence = "Python Software Foundation License 2"
+
     def lines(self, split):
         return split_by_position(prose, split)
 

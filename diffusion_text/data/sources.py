@@ -84,6 +84,8 @@ class SourceCorpus(TextDataModule):
     `source_seed` makes the source.
     """
 
+    licence = "generated, nobody's"
+
     def __init__(self, size: int = 1_000_000, source_seed: int = 0, **settings):
         super().__init__(**settings)
         self.size = values.whole(size, "data.size", 10_000, 100_000_000)

@@ -18,6 +18,8 @@ class TinyShakespeare(TextDataModule):
     speech is a text, of which it is known who speaks.
     """
 
+    licence = "public domain"
+
     def __init__(self, cache_dir: str, label: str | None = None, **settings):
         super().__init__(cache_dir, **settings)
         self.label = or_null(one_of, label, "data.label", options=("speaker",))

@@ -18,6 +18,8 @@ class WikiText2(TextDataModule):
     without a training file trains on the first 90 % of the validation file and validates on the rest, and says so.
     """
 
+    licence = "CC BY-SA 3.0, and the GFDL"
+
     def lines(self, split):
         if self.dir is None:
             return hub_lines("Salesforce/wikitext", "wikitext-2-raw-v1", None, "wikitext2", split)

@@ -148,15 +148,14 @@ class Control:
         """For each target a text of a split that is told all of it, or something else in all of it; an empty text where
         there is none.
         """
-        tokenizer = session.model.text_space.tokenizer
-        texts = session.corpus.tokens(tokenizer)[split]
+        texts = session.splits[split]
         known = torch.stack(list(texts["told"]))
         found = []
         for target in told:
             fits = (known == target) if same else (known != target) & (known > 0)
             places = (fits | (target == 0)).all(1).nonzero().flatten().tolist()
             found.append(texts[chance.choice(places)]["tokens"] if places else torch.tensor([], dtype=torch.long))
-        return pad(found, tokenizer.pad_token_id)[0]
+        return pad(found, session.model.text_space.tokenizer.pad_token_id)[0]
 
     def row(self, session: Session, asked: list[Target], tokens: Tokens) -> Row:
         """What a set of texts says, and how well."""
@@ -199,13 +198,12 @@ class Control:
 def labels(session: Session) -> NGramLabels:
     """What tells the label of a text by the training split's."""
     if "labels" not in session.made:
-        tokenizer = session.model.text_space.tokenizer
         [[_, values]] = session.corpus.attributes.items()
-        texts = session.corpus.tokens(tokenizer)["train"]
+        texts = session.splits["train"]
         of_each: dict[str, list[np.ndarray]] = {value: [] for value in values}
         for told, text in zip(texts["told"], texts["tokens"], strict=True):
             of_each[values[int(told[0]) - 1]] += session.judge.without_special(text[None])
-        session.made["labels"] = NGramLabels(of_each, len(tokenizer))
+        session.made["labels"] = NGramLabels(of_each, len(session.model.text_space.tokenizer))
     return session.made["labels"]
 
 

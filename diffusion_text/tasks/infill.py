@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from diffusion_text.errors import UserError
+from diffusion_text.models.writing import Given, Sampled
 from diffusion_text.tasks.given import parted, with_blanks
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.terminal import console
@@ -22,11 +23,7 @@ class Infill:
         self.blank = or_null(words, blank, "task.blank")
 
     def __call__(self, session: Session) -> None:
-        if session.text is None or len(parted(session.text, self.blank)) == 1:
-            example = "O ____, ____ art thou".replace("_", self.blank or "_")
-            raise UserError(f'task=infill needs a text with blanks, each a word by itself: text="{example}"')
-        given = with_blanks(session, session.text, self.blank)
-        sampled = session.sample(given)
+        given, sampled = self.fill(session)
         tokenizer = session.model.text_space.tokenizer
         rows = []
         for number, tokens in enumerate(sampled.tokens, 1):
@@ -36,3 +33,11 @@ class Infill:
             text = tokenizer.decode(tokens, skip_special_tokens=True)
             rows.append({"text": text, "given": session.text, "seed": session.seed})
         print(session.write_lines("infill", rows))
+
+    def fill(self, session: Session) -> tuple[Given, Sampled]:
+        """What is given of the session's text, and texts around it."""
+        if session.text is None or len(parted(session.text, self.blank)) == 1:
+            example = "O ____, ____ art thou".replace("_", self.blank or "_")
+            raise UserError(f'task=infill needs a text with blanks, each a word by itself: text="{example}"')
+        given = with_blanks(session, session.text, self.blank)
+        return given, session.sample(given)

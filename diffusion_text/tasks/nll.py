@@ -12,8 +12,9 @@ from torch import Tensor
 
 from diffusion_text.diffusion.bound import Mean, mean_per
 from diffusion_text.errors import UserError
+from diffusion_text.models.writing import Writer
 from diffusion_text.progress import counted, counting
-from diffusion_text.shapes import PerText
+from diffusion_text.shapes import Mask, PerText, Tokens
 from diffusion_text.storage import write_json
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.terminal import console
@@ -35,18 +36,11 @@ class NLL:
 
     def __call__(self, session: Session) -> None:
         model = session.model
-        if model.likelihood is None:
-            told = "model=diffusion_lm, a baseline, or text_space=bart_vae, whose encoder is variational"
-            raise UserError(f"task=nll needs a model that tells how likely a text is: {told}")
+        check_tells(model)
         if session.text is not None or session.num_samples < 2:
             raise UserError("task=nll is for two texts or more of the test split: use num_samples=2 or more, no text=")
         tokens, mask = session.texts("test")
-        generator = torch.Generator().manual_seed(session.seed)
-        batches = list(zip(tokens.split(session.batch_size), mask.split(session.batch_size), strict=True))
-        with counting("Scoring batches", len(batches)) as done:
-            terms = [model.nats(*batch, self.draws, self.t_0, generator) for batch in counted(batches, done)]
-        nats = {name: torch.cat([term[name] for term in terms]).cpu().double() for name in terms[0]}
-        nats |= {"total": torch.stack(list(nats.values())).sum(0)}
+        nats = self.nats(session, tokens, mask)
         texts = model.text_space.to_text(tokens)
         counts = {"tokens": mask.sum(1).cpu(), "characters": torch.tensor([len(text) for text in texts])}
         figures = {name: mean_per(value, counts["tokens"]) for name, value in nats.items()}
@@ -56,6 +50,15 @@ class NLL:
         facts: dict[str, Any] = {"texts": len(tokens), **{k: int(n.sum()) for k, n in counts.items()}}
         facts |= {"draws": self.draws, "t_0": self.t_0, "kind": model.likelihood}
         self.report(session, figures, bits, facts)
+
+    def nats(self, session: Session, tokens: Tokens, mask: Mask) -> dict[str, PerText]:
+        """Of each text, in parts and in `total`."""
+        generator = torch.Generator().manual_seed(session.seed)
+        batches = list(zip(tokens.split(session.batch_size), mask.split(session.batch_size), strict=True))
+        with counting("Scoring batches", len(batches)) as done:
+            terms = [session.model.nats(*batch, self.draws, self.t_0, generator) for batch in counted(batches, done)]
+        nats = {name: torch.cat([term[name] for term in terms]).cpu().double() for name in terms[0]}
+        return nats | {"total": torch.stack(list(nats.values())).sum(0)}
 
     def report(self, session: Session, figures: dict[str, Mean], bits: Mean, facts: dict[str, Any]) -> None:
         """Print the table and write it as .json."""
@@ -74,6 +77,13 @@ class NLL:
         written |= {"seed": session.seed, "step": session.step}
         write_json(path, written)
         print(path)
+
+
+def check_tells(model: Writer) -> None:
+    """Raise UserError where a model does not tell how likely a text is."""
+    if model.likelihood is None:
+        told = "model=diffusion_lm, a baseline, or text_space=bart_vae, whose encoder is variational"
+        raise UserError(f"{type(model).__name__} does not tell how likely a text is: that takes {told}")
 
 
 def check_bound(nats: PerText, exact: list[float], tokens: Int[Tensor, batch]) -> Mean:

@@ -71,7 +71,7 @@ class Seq2Seq:
         condition, space = session.model.condition, session.model.text_space
         if condition is None or condition.reads is None:
             raise UserError("task=seq2seq is of a run that is told attributes or another text: condition= names them")
-        texts = session.corpus.tokens(space.tokenizer)[self.split]
+        texts = session.splits[self.split]
         references: dict[tuple[int, ...], list[list[int]]] = {}
         for told, tokens in zip(texts["told"], texts["tokens"], strict=True):
             references.setdefault(tuple(told.tolist()), []).append(tokens.tolist())

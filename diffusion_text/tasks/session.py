@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,11 @@ from diffusion_text.shapes import Latents, Mask, Tokens
 from diffusion_text.storage import write_json_lines
 from diffusion_text.tasks.targets import Target, read_targets
 from diffusion_text.values import number, or_null, seed_number, whole, words
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
 
 
 class Wish(NamedTuple):
@@ -76,6 +82,7 @@ class Session:
     judged_by: Writer | None = field(default=None, repr=False)  # in place of n-grams
     conditions: str | None = None
     guide: Steering | None = None
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)  # that the model was made from
     made: dict[str, Any] = field(default_factory=dict, repr=False)  # what sessions made from this one share
 
     def __post_init__(self) -> None:
@@ -85,6 +92,9 @@ class Session:
         self.temperature = number(self.temperature, "temperature", least=0)
         self.batch_size = whole(self.batch_size, "batch_size", 1)
         self.conditions = or_null(words, self.conditions, "conditions")
+        if not isinstance(self.sampler, self.model.takes):
+            model, sampler = type(self.model).__name__, type(self.sampler).__name__
+            raise UserError(f"{model} is not sampled by {sampler}: leave out sampler=")
         if (self.condition or self.conditions) and self.model.condition is None and self.guide is None:
             raise UserError(
                 "condition= is of a run that was trained with one: python train.py experiment=e2e_control; or of one "
@@ -97,10 +107,9 @@ class Session:
 
     def texts(self, split: str = "validation") -> tuple[Tokens, Mask]:
         """The user's text, or the first `num_samples` of a split, as tokens and mask."""
-        space = self.model.text_space
         if self.text is not None:
             return self.tokenize([self.text])
-        texts = self.corpus.tokens(space.tokenizer)[split]
+        texts = self.splits[split]
         return self.padded(list(texts[: min(self.num_samples, len(texts))]["tokens"]))
 
     @property
@@ -117,11 +126,19 @@ class Session:
         return self.data()
 
     @property
+    def splits(self) -> dict[str, Dataset]:
+        """The texts of each split as token ids; says so where they are not those of the training."""
+        if "splits" not in self.made:
+            if self.corpus.digest != self.config.get("corpus", self.corpus.digest):
+                log.warning("These are not the texts of the training: what is measured on them is of another ruler")
+            self.made["splits"] = self.corpus.tokens(self.model.text_space.tokenizer)
+        return self.made["splits"]
+
+    @property
     def judge(self) -> Judge:
         """The judge of texts in the model's corpus."""
         if "judge" not in self.made:
-            tokenizer = self.model.text_space.tokenizer
-            self.made["judge"] = Judge(self.corpus.tokens(tokenizer), tokenizer, self.judged_by)
+            self.made["judge"] = Judge(self.splits, self.model.text_space.tokenizer, self.judged_by)
         return self.made["judge"]
 
     def sample(self, given: Given | None = None) -> Sampled:
