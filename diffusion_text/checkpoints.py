@@ -106,7 +106,12 @@ def restore(checkpoint: Path, config: Config, weights: dict[str, torch.Tensor]) 
     check_sizes(make, recipe, weights, estimates, config)
     if recipe.kept:
         check_directory(run.text_space)
-    space = recipe.load(run.text_space)
+    try:
+        space = recipe.load(run.text_space)
+    except UserError:
+        raise
+    except Exception as error:  # whatever libraries say of files that they did not write
+        raise UserError(f"{run.text_space} cannot be read: {first_line(error)}") from error
     condition = conditioned(make, config, space.dim)
     denoiser = make("model", dim=space.dim, estimates=estimates, **told_to(condition))
     parts = given({name: make(name) for name in PARTS} | {"condition": condition})

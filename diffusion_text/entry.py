@@ -204,6 +204,8 @@ def no_setting(name: str) -> str:
     if others := having(name):
         have = f"{group}={', '.join(others)} {'has' if len(others) == 1 else 'have'}"
         return f"{name}: {group}={chosen(group)} has no such setting; {have}"
+    if name in settings():
+        return f"{name}: that is no setting of {Path(sys.argv[0]).name}"
     return f"{name}: there is no such setting{nearest(name, settings())}; python train.py --cfg job shows them all"
 
 

@@ -65,7 +65,7 @@ def download(name: str, setting: str) -> Path:
         kinds = [f"*{kind}" for kind in KINDS]
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=kinds))
     except (OSError, ValueError) as error:
-        reason = first_line(error) if online else "which cannot be reached"
+        reason = first_line(error) if online else "it cannot be reached"
         raise UserError(
             f"{setting}={name} is neither a directory nor to be had from the Hugging Face hub: {reason}"
         ) from error

@@ -56,8 +56,10 @@ class LoadedModel:
         self.sampler: Sampler = session.sampler
 
     def __repr__(self) -> str:
-        parts = "\n".join(f"  {part}: {what}" for part, what in self.model.describe().items())
-        return f"{self.session.run.directory}, step {self.session.step:,}\n{parts}\n  sampler: {self.sampler}"
+        settings = ", ".join(f"{name}={value}" for name, value in vars(self.sampler).items())
+        parts = self.model.describe() | {"sampler": f"{type(self.sampler).__name__}({settings})"}
+        described = "".join(f"\n  {part}: {what}" for part, what in parts.items())
+        return f"{self.session.run.directory}, step {self.session.step:,}{described}"
 
     @property
     def model(self) -> Writer:

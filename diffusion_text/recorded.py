@@ -89,6 +89,8 @@ def flat_values(node: Any, resolve: bool = False) -> dict[str, Any]:
 
 def read_record(run: Run) -> Overrides:
     """The overrides that make a run's configuration again; raises UserError where its record has anything else."""
+    if run.exported.is_file():
+        raise UserError(f"resume={run.directory} is an export, which has nothing to go on from: resume the run itself")
     if not run.changes.is_file():
         raise UserError(
             f"resume={run.directory} is no run: it has no {run.changes.name}; runs lie in outputs/DATE/TIME-NAME"

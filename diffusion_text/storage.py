@@ -165,7 +165,7 @@ class Sealing:
 
 def not_written(path: Path, error: OSError) -> UserError:
     """Why a file could not be written, and what to do about it."""
-    remedy = "make room" if error.errno in FULL else "choose another hydra.run.dir, cache_dir or out"
+    remedy = "make room" if error.errno in FULL else "choose another hydra.run.dir, cache_dir, out or to"
     return UserError(f"cannot write {path}: {error.strerror or first_line(error)}; {remedy}, and start it again")
 
 

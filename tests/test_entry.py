@@ -98,6 +98,8 @@ def complaint(result):
         ),
         ("train.py", "experiment=bart_wikitext", "did you mean bart_wikitext2?"),
         ("train.py", "data.length", "data.length"),
+        ("train.py", "out=somewhere", "out: that is no setting of train.py"),
+        ("sample.py", "data.length=8", "data.length: that is no setting of sample.py"),
         ("train.py", "data={length:", "'{length:'"),
         ("train.py", "resume=outputs/nowhere", "resume=outputs/nowhere is no run"),
         ("sample.py", "num_sample=3", "num_sample: there is no such setting, did you mean num_samples?"),

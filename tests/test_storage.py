@@ -260,7 +260,8 @@ def test_a_full_disk_is_told_whichever_library_met_it(tmp_path):
 
 def test_a_place_that_may_not_be_written_to_has_others_beside_it():
     assert str(storage.disk_trouble(OSError(errno.EROFS, "Read-only file system"))) == (
-        "cannot write a file: Read-only file system; choose another hydra.run.dir, cache_dir or out, and start it again"
+        "cannot write a file: Read-only file system; choose another hydra.run.dir, cache_dir, out or to, "
+        "and start it again"
     )
     assert str(storage.disk_trouble(OSError(errno.EACCES, ""))).startswith("cannot write a file: [Errno 13]; choose")
 

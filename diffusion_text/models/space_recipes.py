@@ -330,7 +330,7 @@ class LearnedSpace(SpaceRecipe):
     def load(self, directory):
         from transformers import AutoTokenizer
 
-        return self._space(AutoTokenizer.from_pretrained(directory))
+        return self._space(AutoTokenizer.from_pretrained(directory, trust_remote_code=False))
 
     def _space(self, tokenizer: PreTrainedTokenizerBase, rows: torch.Tensor | None = None) -> EmbeddingSpace:
         embedding = LearnedEmbedding(len(tokenizer), self.dim, rows, **self.embedding)

@@ -17,10 +17,10 @@ class Export:
 
     def __init__(self, to: str | None = None):
         if to is None:
-            raise ValueError("task=export writes a new directory: name it with to=DIR")
+            raise UserError("task=export writes a new directory: name it with to=DIR")
         self.to = Path(words(to, "to")).absolute()
         if self.to.exists() and not (self.to.is_dir() and not any(self.to.iterdir())):
-            raise ValueError(f"to={to} is there already: choose a new directory")
+            raise UserError(f"task=export to={to}: that is there already, choose a new directory")
 
     def __call__(self, session: Session) -> None:
         export(session, self.to)
