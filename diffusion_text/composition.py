@@ -205,7 +205,7 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
         steering = guide(cfg.sampler, config)
         place = or_null(words, cfg.out, "out")
         if place is None and checkpoint.name == EXPORTED:  # which stays as it was written
-            place = f"{outputs}/{Path(run or checkpoint.parent).absolute().name}"
+            place = f"{outputs}/samples/{Path(run or checkpoint.parent).absolute().name}"
         session = Session(
             model=model,
             sampler=sampler,

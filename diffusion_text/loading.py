@@ -59,7 +59,7 @@ class LoadedModel:
         settings = ", ".join(f"{name}={value}" for name, value in vars(self.sampler).items())
         parts = self.model.describe() | {"sampler": f"{type(self.sampler).__name__}({settings})"}
         described = "".join(f"\n  {part}: {what}" for part, what in parts.items())
-        return f"{self.session.run.directory}, step {self.session.step:,}{described}"
+        return f"{self.session.run.directory.name}, step {self.session.step:,}{described}"
 
     @property
     def model(self) -> Writer:

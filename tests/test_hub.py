@@ -101,7 +101,10 @@ def test_a_model_is_sampled_by_its_name(hub, composed, lm_checkpoint, name, tmp_
     assert any(path.endswith("/model.safetensors") for path in hub)
     assert not [path for path in hub if path.endswith((".bin", ".md"))], "what nothing reads"
     task(there)
-    assert {file.suffix for file in (tmp_path / "outputs" / name.partition("/")[2]).iterdir()} == {".txt", ".jsonl"}
+    assert {file.suffix for file in (tmp_path / "outputs" / "samples" / name.partition("/")[2]).iterdir()} == {
+        ".txt",
+        ".jsonl",
+    }
 
 
 def test_what_was_downloaded_needs_no_hub(hub, monkeypatch):

@@ -200,6 +200,6 @@ def test_an_export_is_published_as_it_lies_there(run, sampled, published, tmp_pa
 
 def test_it_says_what_it_is(model, run):
     told = repr(model)
-    assert told.startswith(f"{run}, step 0\n  text space: EmbeddingSpace, 16 channels\n")
+    assert told.startswith(f"{run.name}, step 0\n  text space: EmbeddingSpace, 16 channels\n")
     assert "\n  sampler: DDIMSampler(num_steps=2, " in told
     assert isinstance(model.sampler, DDIMSampler)

@@ -19,8 +19,8 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).parents[2]
 CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"
 FOLLOWED = (
-    "quickstart", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting", "data", "control", "index",
-    "README",
+    "quickstart", "sharing", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting", "data", "control",
+    "index", "README",
 )  # fmt: skip
 MEASURED = ("schedules", "ruler", "latent_route", "embedding_route", "race")  # written by benchmarks/
 OUTPUT = ("text", "")  # what is shown and not typed
@@ -42,8 +42,9 @@ NOT_RUN = {
     "^pytest$": "this is it",
     "mkdocs build": "tests/docs/test_site.py does it",
     "sbatch ": "needs SLURM",
-    "export ": "sets an environment variable of a job on SLURM",
+    "^export ": "sets an environment variable of a job on SLURM",
     "wandb sync": "needs an account",
+    "run=user/name": "needs the hub; tests/test_hub.py has one",
 }
 
 TINY = [

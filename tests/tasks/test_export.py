@@ -169,7 +169,7 @@ def test_an_export_stays_as_it_was_written(made, exported, composed, tmp_path):
     task, session = compose_task(composed(f"run={export}", *few, config="sample"))
     task(session)
     assert {*export.rglob("*")} == before
-    assert len([*(tmp_path / "outputs" / export.name).iterdir()]) == 2
+    assert len([*(tmp_path / "outputs" / "samples" / export.name).iterdir()]) == 2
 
 
 def test_another_corpus_than_that_of_the_training_is_told(made, exported, composed, local, tmp_path, caplog):
