@@ -94,6 +94,33 @@ def test_it_leads_samples_of_the_run_and_the_further_the_more_likely(asked, clas
     assert likely[1] > likely[0]
 
 
+@pytest.fixture
+def export(asked, tmp_path):
+    """The run for other people, who have the corpus elsewhere."""
+    task, session = asked("task=export", f"to={tmp_path / 'words'}")
+    task(session)
+    return tmp_path / "words"
+
+
+def test_it_leads_an_export_of_the_run(asked, classifier, export):
+    steered = ["++condition.food=Italian", f"sampler.classifier={classifier}", "num_samples=2"]
+    here, there = (asked(*steered, *where)[1] for where in ([], [f"run={export}"]))
+    assert torch.equal(here.sample().tokens, there.sample().tokens)
+    assert there.run.directory == export.resolve()
+    task, session = asked(*steered, "task=export", f"to={export}-2")
+    with pytest.raises(UserError, match=r"^task=export: a classifier is no part of what it steers"):
+        task(session)
+
+
+def test_one_of_the_export_reads_the_same_noise(composed, place, classifier, export, tmp_path):
+    small = ["model.width=16", "model.depth=1", "model.heads=2", "model.local_heads=[0]", f"data.dir={place / 'e2e'}"]
+    (tmp_path / "run").mkdir()
+    asked = ["model=classifier", f"run={export}", *small, f"cache_dir={place / 'cache'}", f"run_dir={tmp_path / 'run'}"]
+    model = compose_training(composed(*asked, *SHORT)).model
+    stored = torch.load(classifier / "checkpoints" / "best.ckpt", weights_only=True)
+    assert model.hparams["reads"] == stored["hyper_parameters"]["reads"]
+
+
 def last_x(session):
     """Where a reverse run of four texts comes to."""
     model = session.model
