@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from diffusion_text.loading import LoadedModel
 
 __version__ = "0.1.0"
 
 
-def load(run: str, data_dir: str | None = None) -> LoadedModel:
+def load(run: str | Path, data_dir: str | Path | None = None) -> LoadedModel:
     """A trained model to be used from Python: that of a run directory, of an export, or of one on the Hugging Face hub,
     `user/name` or `user/name@revision`; `data_dir`: where its corpus lies, if that is not where it lay in training.
     Raises UserError where there is none.

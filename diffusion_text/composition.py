@@ -40,7 +40,7 @@ from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.optimisation import tried
 from diffusion_text.models.space_recipes import SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
-from diffusion_text.models.writing import Writer
+from diffusion_text.models.writing import Writer, check_sampler
 from diffusion_text.recorded import write_record
 from diffusion_text.refusals import (
     check_attributes,
@@ -49,7 +49,6 @@ from diffusion_text.refusals import (
     check_parts,
     check_renewed,
     check_route,
-    check_sampler,
     check_texts,
     is_autoencoder,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +145,10 @@ def named(condition: Asked | None) -> dict[str, Any]:
     return {ANY: condition} if isinstance(condition, str) else dict(condition or {})
 
 
-def opened(run: str, data_dir: str | None = None) -> LoadedModel:
+def opened(run: str | Path, data_dir: str | Path | None = None) -> LoadedModel:
     """The model of a run, or of an export."""
     checkpoint = find_checkpoint(str(run), None, "outputs")
     model, config, step = restored(checkpoint)
-    data = lambda: corpus_of(config, default_cache(), data_dir)  # noqa: E731
+    corpus = partial(corpus_of, config, default_cache(), None if data_dir is None else str(data_dir))
     sampler = assemble(config, "sampler")
-    return LoadedModel(Session(model, sampler, Run.of_checkpoint(checkpoint), step, data=data, config=config))
+    return LoadedModel(Session(model, sampler, Run.of_checkpoint(checkpoint), step, data=corpus, config=config))

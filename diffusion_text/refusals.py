@@ -12,15 +12,12 @@ from diffusion_text.building import named_class, refusing, set_names
 from diffusion_text.callbacks.monitoring import check_monitor
 from diffusion_text.checkpoints import PARTS
 from diffusion_text.data.base import TextDataModule
-from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError
-from diffusion_text.models.base import Trained
 from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.token_models import TokenModel
-from diffusion_text.models.writing import Writer
 from diffusion_text.recorded import flat_values
 from diffusion_text.runs import Run
 
@@ -68,12 +65,6 @@ def check_texts(facts: dict[str, Any], began: dict[str, Any], run: Run) -> None:
 def is_autoencoder(cfg: DictConfig) -> bool:
     """Whether a text space is to be trained, rather than a denoiser in it."""
     return named_class(cfg, "route") is TextAutoencoder
-
-
-def check_sampler(model: type[Trained], sampler: type[Sampler]) -> None:
-    """Refuse a sampler that is of another kind of model."""
-    if issubclass(model, Writer) and not issubclass(sampler, model.takes):
-        raise UserError(f"{model.__name__} is not sampled by {sampler.__name__}: leave out sampler=")
 
 
 def check_route(cfg: DictConfig) -> None:

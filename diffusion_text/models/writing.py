@@ -184,6 +184,12 @@ class Writer(Trained):
         return self.sample(sampler, num_samples, seed, length).tokens
 
 
+def check_sampler(model: type[Trained], sampler: type[Sampler]) -> None:
+    """Refuse a sampler that is of another kind of model."""
+    if issubclass(model, Writer) and not issubclass(sampler, model.takes):
+        raise UserError(f"{model.__name__} is not sampled by {sampler.__name__}: leave out sampler=")
+
+
 def root_mean_square(x: Latents, mask: Mask) -> float:
     """Over the elements of real positions."""
     return float(x[mask].square().mean().sqrt())

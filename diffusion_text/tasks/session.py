@@ -22,7 +22,7 @@ from diffusion_text.errors import UserError
 from diffusion_text.models.classifier import Steering
 from diffusion_text.models.quality import Judge
 from diffusion_text.models.text_diffusion import TextDiffusion
-from diffusion_text.models.writing import Given, Sampled, Writer
+from diffusion_text.models.writing import Given, Sampled, Writer, check_sampler
 from diffusion_text.progress import counted, counting
 from diffusion_text.runs import Run
 from diffusion_text.shapes import Latents, Mask, Tokens
@@ -92,9 +92,7 @@ class Session:
         self.temperature = number(self.temperature, "temperature", least=0)
         self.batch_size = whole(self.batch_size, "batch_size", 1)
         self.conditions = or_null(words, self.conditions, "conditions")
-        if not isinstance(self.sampler, self.model.takes):
-            model, sampler = type(self.model).__name__, type(self.sampler).__name__
-            raise UserError(f"{model} is not sampled by {sampler}: leave out sampler=")
+        check_sampler(type(self.model), type(self.sampler))
         if (self.condition or self.conditions) and self.model.condition is None and self.guide is None:
             raise UserError(
                 "condition= is of a run that was trained with one: python train.py experiment=e2e_control; or of one "

@@ -83,4 +83,4 @@ def test_it_begins_as_the_hub_reads_it(record):
 
     read = ModelCard(card(record))
     assert (read.data.library_name, read.data.pipeline_tag) == ("diffusion_text", "text-generation")
-    assert "\n# a-run\n\n- model: Transformer, 61,056 parameters\n- step: 300, averaged weights\n" in read.content
+    assert "\n# a-run\n\n- model: Transformer, 61,056 parameters\n- step: 300, with" in read.content
