@@ -19,7 +19,7 @@ from diffusion_text.runs import find_checkpoint
 from diffusion_text.values import number, or_null, whole, words
 
 TAKEN = ("data", "text_space", "tokenizer", "schedule")  # of the run that is read
-OWN = ("data.batch_size", "data.num_workers", "data.eval_texts", "data.dir")
+OWN = ("data.batch_size", "data.num_workers", "data.num_proc", "data.eval_texts", "data.dir")
 
 
 class Read(NamedTuple):

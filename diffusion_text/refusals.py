@@ -30,6 +30,7 @@ RENEWED = (
     "data.batch_size",
     "data.dir",
     "data.num_workers",
+    "data.num_proc",
     "data.eval_texts",
 )  # what a resumed run may have otherwise, besides the machinery
 

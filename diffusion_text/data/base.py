@@ -12,14 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
 from lightning import LightningDataModule
@@ -27,17 +26,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
-from diffusion_text.cache import cached_directory
-from diffusion_text.data import described, statistics
+from diffusion_text.cache import cached_directory, found_in
+from diffusion_text.data import described, reading, statistics, tables, tokenising
 from diffusion_text.data import tokens as data_tokens
 from diffusion_text.data.described import Described, Values, numbered, values_of
-from diffusion_text.data.reading import LEAST, Lines, paragraphs
+from diffusion_text.data.reading import LEAST, SPLITS, Lines, paragraphs
 from diffusion_text.data.sampling import ResumableLoader, Steps
-from diffusion_text.data.statistics import LatentMoments, token_statistics
-from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, named, pack, stream
+from diffusion_text.data.statistics import LatentMoments
+from diffusion_text.data.tokenising import STATISTICS_FILE, opened, tokenise
+from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, pack, stream
 from diffusion_text.errors import UserError
-from diffusion_text.progress import counted, counting
-from diffusion_text.values import LONGEST, one_of, seed_number, whole, words
+from diffusion_text.progress import counting
+from diffusion_text.values import LONGEST, one_of, or_null, seed_number, whole, words
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 
     from diffusion_text.data.sources import Source
 
-SPLITS = ("train", "validation", "test")
 MOST_WORKERS = 1_024
-STATISTICS_FILE = "statistics.safetensors"
+EXCERPT, EXCERPTS = 64_000_000, 16  # characters, and the stretches that they come from
+Found = TypeVar("Found")
 
 
 class Encoder(Protocol):
@@ -79,6 +79,7 @@ class TextDataModule(LightningDataModule, ABC):
         num_workers: int = 0,
         packing: str = "paragraphs",
         eval_texts: int = 1024,
+        num_proc: int | None = None,
     ):
         super().__init__()
         self.cache_dir = words(cache_dir, "cache_dir")
@@ -89,17 +90,48 @@ class TextDataModule(LightningDataModule, ABC):
         self.num_workers = whole(num_workers, "data.num_workers", 0, MOST_WORKERS)
         self.packing = one_of(packing, "data.packing", ("paragraphs", "stream"))
         self.eval_texts = whole(eval_texts, "data.eval_texts", 1)
+        self.num_proc = or_null(whole, num_proc, "data.num_proc", least=1, most=MOST_WORKERS)
 
     licence: str | None = None  # of its texts, where that is known
     label: str | None = None  # what is known of each text, one of a set, which it need not say
+    telling: ClassVar[tuple[str, ...]] = ()  # settings that the texts depend on, beside the files
 
     @abstractmethod
     def lines(self, split: str) -> Lines:
         """The split's lines, read anew at each call. Blank lines part paragraphs."""
 
+    def stretches(self, split: str) -> Sequence[Any]:
+        """Parts of a split that can be read each by itself, in order, so that several processes can read it."""
+        return [None]
+
+    def paragraphs_of(self, split: str, stretch: Any) -> Iterator[str]:
+        """The paragraphs of a stretch in order."""
+        return paragraphs(self.lines(split))
+
     def paragraphs(self, split: str) -> Iterator[str]:
         """The split's paragraphs in order."""
-        return paragraphs(self.lines(split))
+        return chain.from_iterable(self.paragraphs_of(split, stretch) for stretch in self.stretches(split))
+
+    def excerpt(self) -> Iterator[str]:
+        """The training split's paragraphs, of a large one some from all over it: what a tokenizer is learned from."""
+        chosen = spread(self.stretches("train"), EXCERPTS)
+        return chain.from_iterable(
+            as_many(self.paragraphs_of("train", stretch), EXCERPT // len(chosen)) for stretch in chosen
+        )
+
+    @property
+    def read_from(self) -> Sequence[Path] | None:
+        """The files that the corpus is read from, by which it is known again; None where that cannot be told."""
+        return None
+
+    def once(self, what: str, find: Callable[[], Found]) -> Found:
+        """What `find` finds in the corpus; from the cache, where it is one in which that was found before."""
+        if (files := self.read_from) is None:
+            return find()
+        settings = {name: getattr(self, name) for name in self.telling}
+        modules = (sys.modules[type(self).__module__], described, reading, tables)
+        code = [__file__, *(str(module.__file__) for module in modules)]
+        return found_in(files, self.cache_dir, what, {"corpus": type(self).__name__, **settings}, code, find)
 
     @property
     def tells(self) -> str | None:
@@ -113,23 +145,27 @@ class TextDataModule(LightningDataModule, ABC):
     @cached_property
     def attributes(self) -> Values:
         """What its texts may be asked for: the values of each attribute in the training split."""
-        return values_of(self.described("train"))
+
+        def find() -> Values:
+            return values_of(self.described("train"))
+
+        return self.once("attributes", find) if self.label else find()
 
     def says(self, text: str, name: str, value: str) -> bool:
         """Whether a text, in lower case, says that an attribute has a value: word for word."""
         return re.search(rf"(?<!\w){re.escape(value.lower())}(?!\w)", text) is not None
 
-    def rows(self, split: str, reader: TextReader) -> Iterator[dict[str, list[int]]]:
-        """The `tokens` of each text, and where there are attributes what it is `told` to be: the number of a value of
-        each, from 1 on, or 0. Texts of which something is known stay apart, cut to `length`.
+    def rows(self, split: str, stretch: Any, reader: TextReader) -> Iterator[dict[str, list[int]]]:
+        """The `tokens` of each text of a stretch, and where there are attributes what it is `told` to be: the number of
+        a value of each, from 1 on, or 0. Texts of which something is known stay apart, cut to `length`.
         """
         if self.attributes:
             return (
                 {"tokens": self.wrap(reader.ids(text), reader.tokenizer), "told": numbered(known, self.attributes)}
                 for known, text in self.described(split)
             )
-        texts = (pack if self.packing == "paragraphs" else stream)(self.paragraphs(split), reader, self.length)
-        return ({"tokens": text} for text in texts)
+        packed = pack if self.packing == "paragraphs" else stream
+        return ({"tokens": text} for text in packed(self.paragraphs_of(split, stretch), reader, self.length))
 
     @cached_property
     def source(self) -> Source | None:
@@ -139,6 +175,10 @@ class TextDataModule(LightningDataModule, ABC):
     @cached_property
     def digest(self) -> str:
         """A fingerprint of the corpus's content; refuses one that has nothing to train on."""
+        return self.once("digest", self.read_through)
+
+    def read_through(self) -> str:
+        """The digest, from the content."""
         digest = hashlib.sha256()
         for split in SPLITS:
             size = 0
@@ -158,32 +198,7 @@ class TextDataModule(LightningDataModule, ABC):
     def tokens(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Dataset]:
         """The texts of every split as token ids, from the cache."""
         check_tokenizer(tokenizer)
-        return self._cached("tokens", self._tokens_key(tokenizer), partial(self._tokenise, tokenizer))
-
-    def _tokenise(self, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
-        """Write every split as token ids, and the training split's statistics."""
-        import datasets
-
-        features = datasets.Features(self._columns())
-        for split in SPLITS:
-            reader = TextReader(tokenizer)
-            texts = self.rows(split, reader)
-            first = list(islice(texts, 1))
-            if not first:
-                raise UserError(f"{named(tokenizer)} makes no token of the {split} split: choose another")
-            texts = chain(first, texts)
-            with counting(f"Tokenising the {split} split") as done, unwrapped():
-                dataset = datasets.Dataset.from_generator(
-                    lambda texts=texts, done=done: counted(texts, done),
-                    features=features,
-                    cache_dir=str(directory / "building"),
-                    fingerprint=split,
-                )
-            reader.report(f"the {split} split")
-            dataset.save_to_disk(directory / split)
-        shutil.rmtree(directory / "building")
-        train = datasets.load_from_disk(directory / "train").with_format("numpy")
-        save_file(token_statistics(train, len(tokenizer), self.length), directory / STATISTICS_FILE)
+        return self._cached("tokens", self._tokens_key(tokenizer), partial(tokenise, self, tokenizer))
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase, encoder: Encoder | None = None) -> None:
         """Tokenise, and encode where there is an encoder. Afterwards the loaders work."""
@@ -198,7 +213,8 @@ class TextDataModule(LightningDataModule, ABC):
         """Write every split with the latents of its tokens, in float16."""
         import datasets
 
-        features = datasets.Features(self._columns() | {"latents": datasets.Array2D((None, encoder.dim), "float16")})
+        latents = {"latents": datasets.Array2D((None, encoder.dim), "float16")}
+        features = datasets.Features(self.splits["train"].features | latents)
 
         def encode(batch: dict, done: Callable[[int], None]) -> dict:
             tokens, mask = pad(batch["tokens"], self.pad_token_id)
@@ -217,16 +233,9 @@ class TextDataModule(LightningDataModule, ABC):
                 )  # fmt: skip
             encoded.save_to_disk(directory / split)
             building.unlink()
-        for batch in datasets.load_from_disk(directory / "train").with_format("numpy").iter(256):
+        for batch in opened(directory / "train").with_format("numpy").iter(256):
             moments.add(batch["latents"])
         save_file(moments.statistics(), directory / STATISTICS_FILE)
-
-    def _columns(self) -> dict[str, Any]:
-        """What there is of a text, by name."""
-        import datasets
-
-        numbers = datasets.List(datasets.Value("int32"))
-        return {"tokens": numbers} | ({"told": numbers} if self.tells else {})
 
     def _tokens_key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
         special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
@@ -239,11 +248,10 @@ class TextDataModule(LightningDataModule, ABC):
         return [*start, *ids[: self.length - len(start) - len(end)], *end]
 
     def _cached(self, kind: str, key: dict[str, object], build: Callable[[Path], None]) -> dict[str, Dataset]:
-        import datasets
-
-        code = [__file__, *(str(module.__file__) for module in (described, statistics, data_tokens))]
+        modules = (described, statistics, tokenising, data_tokens)
+        code = [__file__, str(Path(__file__).with_name("files.py")), *(str(module.__file__) for module in modules)]
         self.directory = cached_directory(self.cache_dir, kind, key, code, build)
-        return {split: datasets.load_from_disk(self.directory / split).with_format("torch") for split in SPLITS}
+        return {split: opened(self.directory / split).with_format("torch") for split in SPLITS}
 
     def train_dataloader(self) -> DataLoader:
         """All steps of the training, as one epoch; a resumed run goes on after the step that it is at."""
@@ -304,9 +312,24 @@ class TextDataModule(LightningDataModule, ABC):
 
 def from_all_over(texts: Dataset, many: int) -> Dataset:
     """So many texts from all over a split, or all where there are no more."""
-    if len(texts) <= many:
-        return texts
-    return texts.select(torch.linspace(0, len(texts) - 1, many).long().tolist())
+    return texts if len(texts) <= many else texts.select(spread(range(len(texts)), many))
+
+
+def spread(items: Sequence[Found], many: int) -> list[Found]:
+    """So many items from all over a sequence, or all where there are no more."""
+    if len(items) <= many:
+        return [*items]
+    last = len(items) - 1  # which float32 has exactly up to 2²⁴, and then perhaps a little more
+    return [items[place] for place in torch.linspace(0, last, many).long().clamp(max=last).tolist()]
+
+
+def as_many(paragraphs: Iterable[str], characters: int) -> Iterator[str]:
+    """The first paragraphs, until there are so many characters."""
+    for paragraph in paragraphs:
+        yield paragraph
+        characters -= len(paragraph)
+        if characters <= 0:
+            return
 
 
 def pad(texts: list[Tensor], pad_token_id: int) -> tuple[Tensor, Tensor]:
@@ -319,19 +342,6 @@ def real_positions(texts: list[Tensor]) -> Tensor:
     """The mask `(batch, length)` of texts that are padded to the longest."""
     lengths = torch.tensor([len(text) for text in texts])
     return torch.arange(int(lengths.max())) < lengths[:, None]
-
-
-@contextmanager
-def unwrapped() -> Iterator[None]:
-    """A user's mistake that the `datasets` library meets on its way, as what it was."""
-    from datasets.exceptions import DatasetGenerationError
-
-    try:
-        yield
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

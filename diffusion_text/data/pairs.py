@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 
 from diffusion_text.data import tables
 from diffusion_text.data.base import TextDataModule
@@ -19,25 +20,35 @@ class Pairs(TextDataModule):
     """
 
     tells = "another text"
+    telling = ("source_column", "target_column")
 
     def __init__(self, cache_dir: str, source: str = "source", target: str = "target", **settings):
         super().__init__(cache_dir, **settings)
         self.source_column = words(source, "data.source")
         self.target_column = words(target, "data.target")
 
+    @property
+    def file(self) -> Path:
+        """The table."""
+        if self.dir is None or not self.dir.is_file() or kind(self.dir) not in tables.KINDS:
+            raise UserError(f"data=pairs needs data.dir=FILE, a {', '.join(tables.KINDS[:-1])} or {tables.KINDS[-1]}")
+        return self.dir
+
+    @property
+    def read_from(self):
+        return [self.file]
+
     @cached_property
     def pairs(self) -> dict[str, list[Described]]:
         """Those of each split."""
-        if self.dir is None or not self.dir.is_file() or kind(self.dir) not in tables.KINDS:
-            raise UserError(f"data=pairs needs data.dir=FILE, a {', '.join(tables.KINDS[:-1])} or {tables.KINDS[-1]}")
         columns = {"data.source": self.source_column, "data.target": self.target_column}
-        rows = tables.read_columns(self.dir, kind(self.dir), columns)
+        rows = tables.read_columns(self.file, kind(self.file), columns)
         return split_by_description(Described({"source": source}, target) for source, target in rows)
 
     def lines(self, split):
         return chain.from_iterable((pair.known["source"], "\n", pair.text, "\n") for pair in self.pairs[split])
 
-    def rows(self, split, reader):
+    def rows(self, split, stretch, reader):
         return (
             {name: self.wrap(reader.ids(text), reader.tokenizer) for name, text in texts.items()}
             for texts in ({"tokens": pair.text, "told": pair.known["source"]} for pair in self.pairs[split])

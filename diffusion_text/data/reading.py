@@ -4,14 +4,16 @@ import gzip
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from io import BufferedReader, StringIO, TextIOBase, TextIOWrapper
+from contextlib import contextmanager
+from io import BufferedIOBase, BufferedReader, RawIOBase, StringIO, TextIOBase, TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffusion_text.errors import UserError, first_line
 from diffusion_text.hub import prepare_hub
 
 Lines = Iterable[str]
+SPLITS = ("train", "validation", "test")
 PARAGRAPH_LIMIT = 2_000  # characters; bounds memory where no blank line comes
 LINE_LIMIT = 10_000
 LEAST = 200  # characters of a split
@@ -38,29 +40,57 @@ def split_by_position(read: Callable[[], Lines], split: str) -> Iterator[str]:
 
     A line that is longer than half of what validation and test have each is cut where the border falls.
     """
-    total = sum(len(line) for line in read())
-    shares = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}[split]
-    first, last = (math.ceil(share * total) for share in shares)
-    long = max(LEAST, total / 40)
-    position = 0
-    for line in read():
-        if len(line) > long:
-            part = line[max(0, first - position) : max(0, last - position)]
+    return within(read(), 0, window(sum(len(line) for line in read()), split))
+
+
+class Window(NamedTuple):
+    """The characters from `first` to `last`, to which a line belongs that begins there, or of one that is `long` what
+    lies there.
+    """
+
+    first: int
+    last: int
+    long: float
+
+
+def window(total: int, split: str) -> Window:
+    """Where a split lies in a corpus of so many characters."""
+    first, last = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}[split]
+    return Window(math.ceil(first * total), math.ceil(last * total), max(LEAST, total / 40))
+
+
+def within(lines: Lines, position: int, window: Window) -> Iterator[str]:
+    """Of lines that begin at a position of the corpus, those in a window."""
+    for line in lines:
+        if len(line) > window.long:
+            part = line[max(0, window.first - position) : max(0, window.last - position)]
         else:
-            part = line if first <= position < last else ""
+            part = line if window.first <= position < window.last else ""
         if part:
             yield part
         position += len(line)
 
 
-def read_lines(file: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, gzipped or not; those beyond LINE_LIMIT characters are cut: memory is bounded."""
+def read_lines(file: Path, first: int = 0, last: int | None = None) -> Iterator[str]:
+    """The lines of a UTF-8 file, gzipped or not, or of its bytes from `first` to `last`; those beyond LINE_LIMIT
+    characters are cut: memory is bounded.
+    """
+    with text_of(file, first, last) as stream:
+        for line in cut_lines(stream):
+            if "\0" in line:
+                raise UserError(f"{file} is not text but binary; leave it out of data.dir")
+            yield line
+
+
+@contextmanager
+def text_of(file: Path, first: int = 0, last: int | None = None) -> Iterator[TextIOWrapper]:
+    """A UTF-8 file's text, or that of its bytes from `first` to `last`; one clear line where it cannot be read."""
     try:
-        with opened(file) as raw, TextIOWrapper(raw, encoding="utf-8-sig") as stream:
-            for line in cut_lines(stream):
-                if "\0" in line:
-                    raise UserError(f"{file} is not text but binary; leave it out of data.dir")
-                yield line
+        with opened(file) as raw:
+            raw.seek(first)
+            part = raw if last is None else BufferedReader(Part(raw, last - first))
+            with TextIOWrapper(part, encoding="utf-8" if first else "utf-8-sig") as stream:
+                yield stream
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file} is not UTF-8 text (byte {first_bad_byte(file)}); convert it, or leave it out of data.dir"
@@ -68,6 +98,21 @@ def read_lines(file: Path) -> Iterator[str]:
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise UserError(f"cannot read {file}: {reason}") from error
+
+
+class Part(RawIOBase):
+    """The next `left` bytes of a stream."""
+
+    def __init__(self, stream: BufferedIOBase, left: int):
+        self.stream, self.left = stream, left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        read = self.stream.readinto(memoryview(buffer)[: self.left])
+        self.left -= read
+        return read
 
 
 def opened(file: Path) -> gzip.GzipFile | BufferedReader:

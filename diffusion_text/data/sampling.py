@@ -40,8 +40,9 @@ class Steps(Sampler[int]):
 
     def order(self, epoch: int) -> torch.Tensor:
         """The texts of an epoch, `(steps · texts a step,)` at least."""
-        order = torch.randperm(self.texts, generator=torch.Generator().manual_seed(self.seed + epoch))
-        return order.repeat(-(-self.per_step // self.texts))
+        chance = torch.Generator().manual_seed(self.seed + epoch)
+        order = torch.randperm(self.texts, generator=chance, dtype=torch.int32)
+        return order.repeat(-(-self.per_step // self.texts)) if self.per_step > self.texts else order
 
 
 def steps_per_epoch(texts: int, per_step: int) -> int:

@@ -16,6 +16,7 @@ import string
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -85,6 +86,7 @@ class SourceCorpus(TextDataModule):
     """
 
     licence = "generated, nobody's"
+    telling: ClassVar[tuple[str, ...]] = ("size", "source_seed")
 
     def __init__(self, size: int = 1_000_000, source_seed: int = 0, **settings):
         super().__init__(**settings)
@@ -96,11 +98,15 @@ class SourceCorpus(TextDataModule):
     def source(self) -> Source:
         """What writes it."""
 
+    @property
+    def read_from(self):
+        return []  # settings tell all
+
     def lines(self, split: str) -> Iterator[str]:
         chance = np.random.default_rng([self.source_seed, list(SPLIT_SHARES).index(split) + 1])
         yield self.source.text(int(self.size * SPLIT_SHARES[split]), chance)
 
-    def paragraphs(self, split):
+    def paragraphs_of(self, split, stretch):
         """All of a split at once: what parts paragraphs elsewhere is no part of the source."""
         return iter(self.lines(split))
 
@@ -109,6 +115,8 @@ class Markov(SourceCorpus):
     """A random n-gram source: each of `symbols` characters (a space and letters) follows the `order` before it with
     probabilities from a symmetric Dirichlet distribution of this `concentration`; the smaller, the less entropy.
     """
+
+    telling: ClassVar[tuple[str, ...]] = (*SourceCorpus.telling, "symbols", "order", "concentration")
 
     def __init__(self, symbols: int = 20, order: int = 2, concentration: float = 0.1, **settings):
         super().__init__(**settings)

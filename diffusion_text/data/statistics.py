@@ -43,7 +43,8 @@ class LatentMoments:
 def token_statistics(texts: Dataset, vocab_size: int, length: int) -> dict[str, Tensor]:
     """How often each token and each length occurs: `token_counts` `(vocab_size,)`, `length_counts` `(length + 1,)`."""
     token_counts, length_counts = np.zeros(vocab_size, dtype=np.int64), np.zeros(length + 1, dtype=np.int64)
-    for batch in texts.iter(1024):
-        token_counts += np.bincount(np.concatenate(list(batch["tokens"])), minlength=vocab_size)
-        length_counts += np.bincount([len(text) for text in batch["tokens"]], minlength=length + 1)
+    for table in texts.with_format("arrow").iter(10_000):
+        tokens = table["tokens"].combine_chunks()
+        token_counts += np.bincount(tokens.flatten(), minlength=vocab_size)
+        length_counts += np.bincount(tokens.value_lengths(), minlength=length + 1)
     return {"token_counts": torch.from_numpy(token_counts), "length_counts": torch.from_numpy(length_counts)}

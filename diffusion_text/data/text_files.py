@@ -7,19 +7,20 @@ from itertools import chain
 from pathlib import Path
 
 from diffusion_text.data import tables
-from diffusion_text.data.base import TextDataModule
 from diffusion_text.data.described import Described
-from diffusion_text.data.reading import paragraphs, read_lines, split_by_position, text_lines
+from diffusion_text.data.files import FileCorpus, Piece, cut, in_split
+from diffusion_text.data.reading import paragraphs, read_lines, text_lines, within
 from diffusion_text.errors import UserError
 from diffusion_text.values import one_of, or_null, words
 
 log = logging.getLogger(__name__)
 PROSE = (".txt", ".md")
 READ = (*PROSE, *tables.KINDS)
+END = "\n"  # of a file, and of a row
 NAMED = 2  # files left out that the log names
 
 
-class TextFiles(TextDataModule):
+class TextFiles(FileCorpus):
     """Text in `dir`: a file, or a folder whose `.txt`, `.md`, `.jsonl`, `.csv`, `.tsv` and `.parquet` files are read in
     order of their paths, also where they are gzipped (`.gz`).
 
@@ -27,6 +28,8 @@ class TextFiles(TextDataModule):
     90 / 5 / 5 % by contiguous position over the files laid end to end. With `label` folder each paragraph, or row, is a
     text, of which it is known in which folder of `dir` it lies, and every folder is split so by itself.
     """
+
+    telling = ("column", "label")
 
     def __init__(self, cache_dir: str, column: str = "text", label: str | None = None, **settings):
         super().__init__(cache_dir, **settings)
@@ -49,10 +52,28 @@ class TextFiles(TextDataModule):
         log.info("%s", line.encode(errors="replace").decode())
         return files
 
-    def lines(self, split):
-        if self.label is None:
-            return self.split_of(self.files, split)
-        return (line for files in self.labelled.values() for line in chain(self.split_of(files, split), ["\n"]))
+    @property
+    def read_from(self):
+        return self.files
+
+    @cached_property
+    def counted(self) -> dict[str, list[Piece]]:
+        """The files' pieces, by the folder that they lie in where that is a label."""
+
+        def count() -> dict[str, list[Piece]]:
+            folders = self.labelled if self.label else {"": self.files}
+            return {folder: [piece for file in files for piece in self.cut(file)] for folder, files in folders.items()}
+
+        found = self.once("pieces", count)
+        return {folder: [Piece(*piece) for piece in pieces] for folder, pieces in found.items()}
+
+    def cut(self, file: Path) -> list[Piece]:
+        """A file's pieces; one where it has to be read from its beginning."""
+        if kind(file) in tables.KINDS or file.suffix.lower() == ".gz":
+            whole = Piece(str(file), 0, None, 0)
+            return [whole._replace(size=sum(map(len, self.file_lines(whole))))]
+        *before, last = cut(file)
+        return [*before, last._replace(size=last.size + len(END))]
 
     @property
     def labelled(self) -> dict[str, list[Path]]:
@@ -65,24 +86,39 @@ class TextFiles(TextDataModule):
             folders.setdefault(inside[0], []).append(file)
         return folders
 
-    def described(self, split):
-        if self.label is not None:
-            for label, files in self.labelled.items():
-                yield from (Described({"folder": label}, text) for text in paragraphs(self.split_of(files, split)))
+    def pieces(self, split):
+        return [piece for pieces in self.counted.values() for piece in in_split(pieces, split)]
 
-    def split_of(self, files: list[Path], split: str) -> Iterator[str]:
-        """The lines of files laid end to end that are a split's."""
-        return split_by_position(lambda: (line for file in files for line in self.file_lines(file)), split)
+    def piece_lines(self, piece):
+        return within(self.file_lines(piece), piece.position, piece.window)
 
-    def file_lines(self, file: Path) -> Iterator[str]:
-        """A file's lines; a blank one ends it, and each row of a table."""
+    def file_lines(self, piece: Piece) -> Iterator[str]:
+        """A piece's lines; a blank one ends the file, and each row of a table."""
+        file = Path(piece.file)
         if kind(file) in tables.KINDS:
             for (text,) in tables.read_columns(file, kind(file), {"data.column": self.column}):
                 yield from text_lines(text)
-                yield "\n"
+                yield END
         else:
-            yield from read_lines(file)
-            yield "\n"
+            yield from read_lines(file, piece.first, piece.last)
+            if piece.last is None:
+                yield END
+
+    def lines(self, split):
+        return (
+            super().lines(split)
+            if self.label is None
+            else (line for pieces in self.counted.values() for line in chain(self.lines_in(pieces, split), [END]))
+        )
+
+    def lines_in(self, pieces: list[Piece], split: str) -> Iterator[str]:
+        """A split's lines of pieces that are split by themselves."""
+        return chain.from_iterable(map(self.piece_lines, in_split(pieces, split)))
+
+    def described(self, split):
+        if self.label is not None:
+            for label, pieces in self.counted.items():
+                yield from (Described({"folder": label}, text) for text in paragraphs(self.lines_in(pieces, split)))
 
 
 def found(path: Path) -> tuple[list[Path], list[Path]]:

@@ -19,10 +19,9 @@ NAMED = 10  # pieces of text that a line of the log has room for
 class TextReader:
     """A tokenizer that reads `<s>` and the like in a text as text, and keeps account of what it does not know."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, unknown: Iterable[str] = (), times: int = 0):
         self.tokenizer, self.special = tokenizer, set(tokenizer.all_special_ids)
-        self.unknown: list[str] = []
-        self.times = 0
+        self.unknown, self.times = list(dict.fromkeys(unknown)), times
 
     def ids(self, text: str) -> list[int]:
         """A text's token ids, none of them special but that of the unknown."""

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from diffusion_text.models.writing import Writer
 
 JUDGED = 64  # texts at a time
-FOLLOWED = 1_000_000  # tokens of the training split from which trigrams are drawn
+MEASURED = 1_000  # texts that tell how long texts are
+COUNTED = 2_000_000  # tokens of the training split, about, whose n-grams are counted
+FOLLOWED = 1_000_000  # of these, from which trigrams are drawn
 
 
 class Quality(NamedTuple):
@@ -43,6 +45,12 @@ def check_judge(network: Writer, tokenizer: PreTrainedTokenizerBase) -> None:
         raise UserError("task.judge was trained on other tokens: train one with this run's data= and tokenizer=")
 
 
+def counted(texts: Dataset) -> Dataset:
+    """A training split's texts, or of a large one COUNTED tokens from all over it."""
+    some = from_all_over(texts, MEASURED)["tokens"]
+    return from_all_over(texts, COUNTED * len(some) // sum(map(len, some)))
+
+
 class Judge:
     """TextQuality of texts in a corpus's tokens, `splits`; special tokens don't count. `network`, a model that tells
     exactly how likely a text in these tokens is, takes the place of the n-grams in `scores`.
@@ -53,7 +61,7 @@ class Judge:
             check_judge(network, tokenizer)
         self.splits, self.pad_token_id, self.network = splits, tokenizer.pad_token_id, network
         self.special = torch.tensor(tokenizer.all_special_ids)
-        batches = splits["train"].with_format("numpy").iter(1000)
+        batches = counted(splits["train"].with_format("numpy")).iter(1000)
         self.texts = [tokens[~np.isin(tokens, self.special)] for batch in batches for tokens in batch["tokens"]]
         self.reference = QualityReference(self.texts, written(tokenizer))
 
@@ -105,8 +113,8 @@ class Judge:
         }
 
     def trigrams(self, like: Tokens, seed: int) -> Tokens:
-        """Tokens drawn as they follow the two before them somewhere in the training split, where `like` has any that
-        are not special; a text's first come from those of training texts, and what follows nothing is drawn anew.
+        """Tokens drawn as they follow the two before them somewhere in training texts, where `like` has any that are
+        not special; a text's first come from those of training texts, and what follows nothing is drawn anew.
         """
         chance = np.random.default_rng(seed)
         tokens, places, starts = self._following
@@ -123,7 +131,8 @@ class Judge:
     @cached_property
     def _following(self) -> tuple[Text, dict[tuple[int, int], list[int]], Text]:
         """The training texts end to end, −1 before each; where every pair of tokens ends; where texts start."""
-        tokens = np.concatenate([np.insert(text, 0, -1) for text in self.texts if len(text)])[:FOLLOWED]
+        texts = [np.insert(text.astype(np.int64), 0, -1) for text in self.texts if len(text)]
+        tokens = np.concatenate(texts)[:FOLLOWED]
         places: dict[tuple[int, int], list[int]] = {}
         for place, pair in enumerate(pairwise(tokens.tolist()), 1):
             places.setdefault(pair, []).append(place)

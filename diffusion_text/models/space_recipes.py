@@ -150,7 +150,7 @@ class TrainedSpace(SpaceRecipe):
             torch.manual_seed(self.seed)
             autoencoder = self.start(data)
             data.prepare(autoencoder.tokenizer)
-            texts = data.splits["train"]
+            texts = data_base.from_all_over(data.splits["train"], self.max_steps * self.batch_size)
             loader = DataLoader(texts, self.batch_size, shuffle=True, collate_fn=data.collate)
             module = TextAutoencoder(
                 autoencoder,
@@ -217,7 +217,7 @@ class BartMini(TrainedSpace):
         return vars(self)
 
     def start(self, data):
-        tokenizer = tokenizers.train_tokenizer(data.paragraphs("train"), self.vocab_size)
+        tokenizer = tokenizers.train_tokenizer(data.excerpt(), self.vocab_size)
         return BartAutoencoder(self._untrained(tokenizer), tokenizer)
 
     def _untrained(self, tokenizer: PreTrainedTokenizerBase) -> BartForConditionalGeneration:

@@ -43,7 +43,7 @@ class LearnedTokenizer(TokenizerRecipe):
             type(self).__name__,
             key,
             [__file__],
-            lambda path: self.learn(data.paragraphs("train")).save_pretrained(path),
+            lambda path: self.learn(data.excerpt()).save_pretrained(path),
         )
         return PreTrainedTokenizerFast.from_pretrained(directory)
 

@@ -116,3 +116,12 @@ def test_commas_and_nothing_but_special_tokens_raise_alarms_and_real_text_does_n
     assert set(collapsed) == {"collapse/unigram", "collapse/repetition"}
     assert collapsed["collapse/unigram"].measured.startswith("'e' is 100% of the tokens")
     assert set(alarms(torch.full_like(real, tokenizer.mask_token_id))) == {"collapse/special"}
+
+
+def test_of_a_large_corpus_the_judge_counts_texts_from_all_over_it(corpus, judge, monkeypatch):
+    tokenizer, splits = corpus
+    monkeypatch.setattr("diffusion_text.models.quality.COUNTED", 2_000)
+    few = Judge(splits, tokenizer)
+    assert 1_000 < sum(map(len, few.texts)) <= 2_000 < sum(map(len, judge.texts))
+    last = [text[~torch.isin(text, few.special)].tolist() for text in splits["train"][-1:]["tokens"]]
+    assert few.texts[-1].tolist() == last[0]
