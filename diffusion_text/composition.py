@@ -31,7 +31,8 @@ from diffusion_text.checkpoints import (
     told_to,
 )
 from diffusion_text.classifying import compose_classifier, guide, read_by, reading
-from diffusion_text.data.base import Encoder, TextDataModule, from_all_over
+from diffusion_text.data.base import Encoder, TextDataModule
+from diffusion_text.data.excerpts import from_all_over
 from diffusion_text.data.sampling import steps_per_epoch
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.environment import environment

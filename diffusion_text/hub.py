@@ -14,6 +14,8 @@ from diffusion_text.errors import UserError, first_line
 
 EMBEDDING_NAMES = ("embeddings", "embed_tokens.weight", "word_embeddings.weight", "wte.weight", "shared.weight")
 KINDS = (".json", ".safetensors", ".txt", ".model", ".jinja")  # of files that cannot run anything
+REMOTE = "hf://"  # begins the address of a file on the hub
+TABLE = ".parquet"
 TIMEOUT = 6  # seconds; the libraries' own retries take up to a minute
 
 
@@ -31,6 +33,37 @@ def prepare_hub() -> bool:
         except OSError:
             constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     return not constants.HF_HUB_OFFLINE
+
+
+def hub_files(
+    repository: str, revision: str | None, folder: str, group: str, streamed: bool = False
+) -> tuple[str, list[str]]:
+    """A folder of a data set on the hub, and the parquet files below it, in order; downloaded, or where they lie if
+    they are to be streamed; one clear line where they cannot be had.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    online = prepare_hub()
+    try:
+        if streamed:
+            place = f"{REMOTE}datasets/{repository}@{revision or 'main'}/{folder}".rstrip("/")
+            names = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
+            inside = [name.removeprefix(f"{folder}/") for name in sorted(names) if name.startswith(folder)]
+            return place, [name for name in inside if name.endswith(TABLE)]
+        wanted = f"{folder}/*{TABLE}".lstrip("/")
+        copy = snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=wanted)
+        return str(Path(copy) / folder), tables_below(Path(copy) / folder)
+    except (OSError, ValueError) as error:
+        reason = first_line(error) if online else "the Hugging Face hub cannot be reached"
+        raise UserError(
+            f"{repository} is not to be had ({reason}): give a local copy with data={group} data.dir=PATH, "
+            "or train offline with data=python_docs"
+        ) from error
+
+
+def tables_below(folder: Path) -> list[str]:
+    """The parquet files in a folder and below it, in order."""
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob(f"*{TABLE}"))
 
 
 def load_pretrained(cls: Any, pretrained: str | Path, setting: str, file: str, offline: str) -> Any:

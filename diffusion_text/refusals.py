@@ -35,7 +35,10 @@ RENEWED = (
 )  # what a resumed run may have otherwise, besides the machinery
 
 NEEDED = {  # by what a condition reads: what it needs, and which data has it
-    "attributes": ("texts of which something is known", "e2e, or data.label= of text_files or tiny_shakespeare"),
+    "attributes": (
+        "texts of which something is known",
+        "e2e, or data.label= of text_files, tiny_shakespeare or ag_news",
+    ),
     "another text": ("pairs of texts", "pairs data.dir=FILE"),
 }
 

@@ -8,6 +8,7 @@ os.environ["OMP_WAIT_POLICY"] = "passive"
 
 import hypothesis
 import jaxtyping
+import published
 import pytest
 import restaurants
 import torch
@@ -150,6 +151,39 @@ def unreachable_hub(monkeypatch, tmp_path):
     prepare_hub.cache_clear()
 
 
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A stand-in for the hub's data sets: a function from the parquet files of one, columns by name, to what is asked
+    for while it is there.
+    """
+    import datasets
+
+    def offer(files):
+        asked, folder = [], tmp_path / "hub copy"
+        for name, columns in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            datasets.Dataset.from_dict(columns).to_parquet(folder / name)
+
+        def download(repository, *, repo_type, revision, allow_patterns):
+            asked.append((repository, repo_type, revision, allow_patterns))
+            return str(folder)
+
+        def listed(self, repository, *, repo_type, revision):
+            asked.append((repository, repo_type, revision, None))
+            return list(files)
+
+        def opened(self, address):
+            return (folder / next(name for name in files if address.endswith(name))).open("rb")
+
+        monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+        monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", listed)
+        monkeypatch.setattr("huggingface_hub.HfFileSystem.open", opened)
+        monkeypatch.setattr("diffusion_text.hub.prepare_hub", lambda: True)
+        return asked
+
+    return offer
+
+
 def compose(*overrides, config="train"):
     """The configuration that the job of train.py, or sample.py, would get."""
     from pathlib import Path
@@ -193,6 +227,7 @@ def local(words_file, tmp_path_factory):
         (corpus / name).write_bytes(words_file.read_bytes())
     restaurants.write(corpus.parent / f"{corpus.name}-e2e")
     restaurants.write_pairs(corpus.parent / f"{corpus.name}-pairs.jsonl")
+    published.write(corpus.parent / f"{corpus.name}-published", words_file.read_text(encoding="utf-8").split("\n\n"))
     cache = tmp_path_factory.mktemp("cache")
     small = ["data.length=12", "data.batch_size=8", "data.eval_texts=24"]
     return ["data=text_files", f"data.dir={corpus}", *small, f"cache_dir={cache}"]

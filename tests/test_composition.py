@@ -38,6 +38,8 @@ OF_LEARNED_EMBEDDINGS = {
 
 OF_ATTRIBUTES = {"condition/attributes", "condition/garbled", "condition/label", "data/e2e", "experiment/e2e_control"}
 OF_PAIRS = {"condition/text", "data/pairs"}
+PUBLISHED = ("openwebtext", "fineweb_edu", "lm1b", "rocstories", "ag_news", "text8")
+HELD_OUT = ("openwebtext", "fineweb_edu", "rocstories", "ag_news")
 BASELINES = {name: name for name in ("autoregressive", "masked_diffusion")}
 BASELINES |= {"left_to_right": "autoregressive", "unmasking": "masked_diffusion"}  # by a sampler of theirs
 
@@ -67,6 +69,10 @@ def minimal(option, settings):
         chosen = {"trainer": "cpu"} if group == "experiment" else {"model": BASELINES[name], "tokenizer": "characters"}
         small = ["text_space.dim=16", "model.width=16", "model.depth=1", "model.heads=2", *settings[2:]]
         return [*(f"{key}={value}" for key, value in ({group: name} | chosen).items()), *small]
+    if group == "data" and name in PUBLISHED:
+        small = ["data.held_out=40"] if name in HELD_OUT else []
+        place = next(setting for setting in settings if setting.startswith("data.dir="))
+        return [*settings, f"data={name}", f"{place}-published", *small]
     small = ["data.size=20000"] if option in ("data/markov", "data/grammar") else []
     own = {"text_space": "text_space=", "data": "data=", "experiment": "data="}.get(group)
     rest = [override for override in settings if not own or not override.startswith(own)]

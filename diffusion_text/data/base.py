@@ -30,6 +30,7 @@ from diffusion_text.cache import cached_directory, found_in
 from diffusion_text.data import described, reading, statistics, tables, tokenising
 from diffusion_text.data import tokens as data_tokens
 from diffusion_text.data.described import Described, Values, numbered, values_of
+from diffusion_text.data.excerpts import EXCERPT, EXCERPTS, as_many, from_all_over, spread
 from diffusion_text.data.reading import LEAST, SPLITS, Lines, paragraphs
 from diffusion_text.data.sampling import ResumableLoader, Steps
 from diffusion_text.data.statistics import LatentMoments
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from diffusion_text.data.sources import Source
 
 MOST_WORKERS = 1_024
-EXCERPT, EXCERPTS = 64_000_000, 16  # characters, and the stretches that they come from
 Found = TypeVar("Found")
 
 
@@ -94,6 +94,7 @@ class TextDataModule(LightningDataModule, ABC):
 
     licence: str | None = None  # of its texts, where that is known
     label: str | None = None  # what is known of each text, one of a set, which it need not say
+    joint: ClassVar[str] = "\n\n"  # what stands between two paragraphs
     telling: ClassVar[tuple[str, ...]] = ()  # settings that the texts depend on, beside the files
 
     @abstractmethod
@@ -165,7 +166,8 @@ class TextDataModule(LightningDataModule, ABC):
                 for known, text in self.described(split)
             )
         packed = pack if self.packing == "paragraphs" else stream
-        return ({"tokens": text} for text in packed(self.paragraphs_of(split, stretch), reader, self.length))
+        texts = packed(self.paragraphs_of(split, stretch), reader, self.length, self.joint)
+        return ({"tokens": text} for text in texts)
 
     @cached_property
     def source(self) -> Source | None:
@@ -308,28 +310,6 @@ class TextDataModule(LightningDataModule, ABC):
             batch["latents"] = torch.nn.utils.rnn.pad_sequence(latents, batch_first=True)
             batch["latent_mask"] = real_positions(latents)
         return batch
-
-
-def from_all_over(texts: Dataset, many: int) -> Dataset:
-    """So many texts from all over a split, or all where there are no more."""
-    return texts if len(texts) <= many else texts.select(spread(range(len(texts)), many))
-
-
-def spread(items: Sequence[Found], many: int) -> list[Found]:
-    """So many items from all over a sequence, or all where there are no more."""
-    if len(items) <= many:
-        return [*items]
-    last = len(items) - 1  # which float32 has exactly up to 2²⁴, and then perhaps a little more
-    return [items[place] for place in torch.linspace(0, last, many).long().clamp(max=last).tolist()]
-
-
-def as_many(paragraphs: Iterable[str], characters: int) -> Iterator[str]:
-    """The first paragraphs, until there are so many characters."""
-    for paragraph in paragraphs:
-        yield paragraph
-        characters -= len(paragraph)
-        if characters <= 0:
-            return
 
 
 def pad(texts: list[Tensor], pad_token_id: int) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from diffusion_text.data.base import SPLITS, TextDataModule
 from diffusion_text.data.described import Described, as_setting, split_by_description
-from diffusion_text.data.reading import hub_rows, read_lines
+from diffusion_text.data.reading import read_lines
+from diffusion_text.data.tables import hub_rows
 from diffusion_text.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -76,9 +77,10 @@ class E2E(TextDataModule):
 
 def published(split: str) -> Iterator[Described]:
     """The hub's pairs: `name[Aromi], area[riverside]`, and the text."""
-    for row in hub_rows("tuetschek/e2e_nlg", None, "refs/convert/parquet", "e2e", split):
-        described = re.findall(r"([\w ]+)\[([^\]]*)\]", row["meaning_representation"])
-        yield Described({named(name): value for name, value in described}, row["human_reference"])
+    columns = ("meaning_representation", "human_reference")
+    for meaning, text in hub_rows("tuetschek/e2e_nlg", "refs/convert/parquet", "e2e", split, columns):
+        described = re.findall(r"([\w ]+)\[([^\]]*)\]", meaning)
+        yield Described({named(name): value for name, value in described}, text)
 
 
 def read_pairs(file: Path) -> Iterator[Described]:

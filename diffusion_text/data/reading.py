@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffusion_text.errors import UserError, first_line
-from diffusion_text.hub import prepare_hub
+from diffusion_text.hub import REMOTE
 
 Lines = Iterable[str]
 SPLITS = ("train", "validation", "test")
@@ -115,9 +115,14 @@ class Part(RawIOBase):
         return read
 
 
-def opened(file: Path) -> gzip.GzipFile | BufferedReader:
-    """A file's bytes, unpacked where it is gzipped."""
-    return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")
+def opened(file: Path | str) -> Any:
+    """The bytes of a file, unpacked where it is gzipped, or of one on the hub."""
+    if str(file).startswith(REMOTE):
+        from huggingface_hub import HfFileSystem
+
+        return HfFileSystem().open(str(file))
+    path = Path(file)
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def text_lines(text: str) -> Iterator[str]:
@@ -141,27 +146,3 @@ def first_bad_byte(file: Path) -> int:
                 return position + error.start
             position += len(line)
     return position
-
-
-def hub_lines(repository: str, name: str | None, revision: str | None, group: str, split: str) -> Iterator[str]:
-    """The lines of a text corpus on the hub, `text` column; one clear line where it cannot be had."""
-    for row in hub_rows(repository, name, revision, group, split):
-        yield from row["text"].splitlines(keepends=True) or ["\n"]
-
-
-def hub_rows(
-    repository: str, name: str | None, revision: str | None, group: str, split: str
-) -> Iterator[dict[str, Any]]:
-    """The rows of a corpus on the hub; one clear line where it cannot be had."""
-    import datasets
-
-    online = prepare_hub()
-    try:
-        dataset = datasets.load_dataset(repository, name, revision=revision, split=split)
-    except (OSError, ValueError) as error:
-        reason = "the Hugging Face hub cannot be reached" if not online else str(error).splitlines()[0]
-        raise UserError(
-            f"{repository} is not to be had ({reason}): give a local copy with data={group} data.dir=PATH, "
-            "or train offline with data=python_docs"
-        ) from error
-    yield from dataset

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffusion_text.data.reading import opened
 from diffusion_text.errors import UserError
+from diffusion_text.hub import hub_files
 
 if TYPE_CHECKING:
     import pyarrow
+    import pyarrow.parquet as pq
 
 KINDS = (".jsonl", ".csv", ".tsv", ".parquet")
 Columns = dict[str, str]  # by the setting that names them
@@ -66,14 +69,68 @@ def read_tables(file: Path, kind: str, columns: Columns) -> Iterator[pyarrow.Tab
         yield from chain(first, rows)
 
 
+def parquet_rows(
+    file: Path | str, columns: Columns, first: int = 0, last: int | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """Columns of the rows of a parquet file from `first` to `last`, of which no more than ROWS are in memory."""
+    with parquet(file) as content:
+        check_columns(content.schema_arrow.names, file, columns)
+        last = content.metadata.num_rows if last is None else last
+        for group, (start, end, _) in enumerate(row_groups(content)):
+            if start < last and first < end:
+                for batch in content.iter_batches(ROWS, [group], [*columns.values()]):
+                    part = batch.slice(min(max(0, first - start), len(batch)), max(0, last - max(first, start)))
+                    start += len(batch)
+                    yield from zip(*(part[column].to_pylist() for column in columns.values()), strict=True)
+
+
+@contextmanager
+def parquet(file: Path | str) -> Iterator[pq.ParquetFile]:
+    """A parquet file; one clear line where it cannot be read."""
+    import pyarrow.parquet as pq
+
+    try:
+        with opened(file) as stream:
+            yield pq.ParquetFile(stream)
+    except (OSError, ValueError, RuntimeError) as error:  # a parser's, or of the way to the hub
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"cannot read {file}: {' '.join(str(error).split())[:SHOWN]}") from error
+
+
+def row_groups(content: pq.ParquetFile) -> Iterator[tuple[int, int, int]]:
+    """The first and the last row of each group of a parquet file's, and its size in bytes."""
+    end = 0
+    for number in range(content.num_row_groups):
+        group = content.metadata.row_group(number)
+        start, end = end, end + group.num_rows
+        yield start, end, group.total_byte_size
+
+
+def hub_rows(
+    repository: str, revision: str | None, group: str, split: str, columns: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Columns of a split's rows on the hub; one clear line where they cannot be had."""
+    folder, names = hub_files(repository, revision, "", group)
+    for name in names:
+        if split in name:
+            yield from parquet_rows(f"{folder}/{name}", {column: column for column in columns})
+
+
+def check_columns(names: Sequence[str], file: Path | str, columns: Columns) -> None:
+    """Refuse a file without the columns."""
+    for setting, column in columns.items():
+        if column not in names:
+            told = ", ".join(names)[:SHOWN]
+            raise UserError(f"{file} has no column {column!r}, only {told}: choose one with {setting}=")
+
+
 def check_table(table: pyarrow.Table, file: Path, columns: Columns) -> None:
     """Refuse rows without the columns, or with something else than text in them."""
     import pyarrow as pa
 
+    check_columns(table.column_names, file, columns)
     for setting, column in columns.items():
-        if column not in table.column_names:
-            names = ", ".join(table.column_names)[:SHOWN]
-            raise UserError(f"{file} has no column {column!r}, only {names}: choose one with {setting}=")
         kind = table.schema.field(column).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
             raise UserError(f"the column {column!r} of {file} holds {kind}, not text: choose another with {setting}=")

@@ -4,7 +4,8 @@ import re
 
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.data.described import Described
-from diffusion_text.data.reading import hub_lines, read_lines, split_by_position
+from diffusion_text.data.reading import read_lines, split_by_position, text_lines
+from diffusion_text.data.tables import hub_rows
 from diffusion_text.errors import UserError
 from diffusion_text.values import one_of, or_null
 
@@ -26,7 +27,9 @@ class TinyShakespeare(TextDataModule):
 
     def lines(self, split):
         if self.dir is None:
-            return hub_lines("karpathy/tiny_shakespeare", None, "refs/convert/parquet", "tiny_shakespeare", split)
+            repository = "karpathy/tiny_shakespeare"
+            rows = hub_rows(repository, "refs/convert/parquet", "tiny_shakespeare", split, ("text",))
+            return (line for (text,) in rows for line in text_lines(text))
         file = self.dir / "input.txt" if self.dir.is_dir() else self.dir
         if not file.is_file():
             raise UserError(f"there is no tiny_shakespeare at {file}: data.dir= takes the text file or its folder")

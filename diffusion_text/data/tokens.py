@@ -60,16 +60,18 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], what: st
     return ids
 
 
-def pack(texts: Iterable[str], reader: TextReader, length: int) -> Iterator[list[int]]:
-    """Consecutive paragraphs, joined by a blank line, in texts of at most `length` tokens, ends included."""
+def pack(texts: Iterable[str], reader: TextReader, length: int, joint: str = "\n\n") -> Iterator[list[int]]:
+    """Consecutive paragraphs, joined by a blank line or another `joint`, in texts of at most `length` tokens, ends
+    included.
+    """
     start, end = ends(reader.tokenizer)
     room = length - len(start) - len(end)
-    blank_line = reader.ids("\n\n")
+    between = reader.ids(joint)
     current: list[int] = []
     for text in texts:
         ids = reader.ids(text)
-        if current and len(current) + len(blank_line) + len(ids) <= room:
-            current += blank_line + ids
+        if current and len(current) + len(between) + len(ids) <= room:
+            current += between + ids
             continue
         if current:
             yield [*start, *current, *end]
@@ -80,13 +82,13 @@ def pack(texts: Iterable[str], reader: TextReader, length: int) -> Iterator[list
         yield [*start, *current, *end]
 
 
-def stream(texts: Iterable[str], reader: TextReader, length: int) -> Iterator[list[int]]:
-    """All paragraphs, joined by blank lines, in texts of `length` tokens; what is left at the end is a shorter one."""
-    blank_line = reader.ids("\n\n")
+def stream(texts: Iterable[str], reader: TextReader, length: int, joint: str = "\n\n") -> Iterator[list[int]]:
+    """All paragraphs, so joined, in texts of `length` tokens; what is left at the end is a shorter one."""
+    between = reader.ids(joint)
     current: list[int] = []
     for number, text in enumerate(texts):
         ids = reader.ids(text)
-        current += blank_line + ids if number else ids
+        current += between + ids if number else ids
         whole = len(current) // length * length
         yield from (current[place : place + length] for place in range(0, whole, length))
         current = current[whole:]

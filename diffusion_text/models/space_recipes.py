@@ -22,6 +22,7 @@ from diffusion_text.cache import cached_directory
 from diffusion_text.data import base as data_base
 from diffusion_text.data import tokens as data_tokens
 from diffusion_text.data.base import TextDataModule
+from diffusion_text.data.excerpts import from_all_over
 from diffusion_text.hub import load_rows
 from diffusion_text.models import base, text_autoencoder, tokenizers
 from diffusion_text.models.text_autoencoder import TextAutoencoder
@@ -150,7 +151,7 @@ class TrainedSpace(SpaceRecipe):
             torch.manual_seed(self.seed)
             autoencoder = self.start(data)
             data.prepare(autoencoder.tokenizer)
-            texts = data_base.from_all_over(data.splits["train"], self.max_steps * self.batch_size)
+            texts = from_all_over(data.splits["train"], self.max_steps * self.batch_size)
             loader = DataLoader(texts, self.batch_size, shuffle=True, collate_fn=data.collate)
             module = TextAutoencoder(
                 autoencoder,

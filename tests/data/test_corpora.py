@@ -12,7 +12,7 @@ from diffusion_text.data.base import SPLITS
 from diffusion_text.data.python_docs import PythonDocs
 from diffusion_text.data.text_files import TextFiles
 from diffusion_text.data.tiny_shakespeare import TinyShakespeare
-from diffusion_text.data.wikitext2 import WikiText2
+from diffusion_text.data.wikitext import WikiText2
 from diffusion_text.errors import UserError
 
 LINES = [f"Line {number} of the corpus, which is prose.\n" for number in range(100)]
@@ -158,7 +158,7 @@ def test_wikitext2_without_another_file_is_refused(tmp_path, there, missing):
 
 def test_wikitext2_in_a_file_is_refused(tmp_path):
     (tmp_path / "wiki.txt").write_text("".join(LINES), encoding="utf-8")
-    with pytest.raises(UserError, match="is not a folder; WikiText-2 is three files"):
+    with pytest.raises(UserError, match="is not a folder; data=wikitext2 is several files"):
         _ = WikiText2("unused", dir=str(tmp_path / "wiki.txt")).digest
 
 
@@ -187,47 +187,29 @@ def test_of_a_speech_it_is_known_who_speaks(tmp_path):
 # ---- the hub
 
 
-@pytest.fixture
-def parquet(monkeypatch, tmp_path):
-    """A stand-in for the hub: rows in a local parquet file. Returns a function of the rows, and what was asked for."""
-    asked = []
-
-    def offer(rows):
-        file = tmp_path / "rows.parquet"
-        datasets.Dataset.from_dict({"text": rows}).to_parquet(file)
-        load = datasets.load_dataset
-
-        def load_dataset(repository, name=None, *, revision=None, split):
-            asked.append((repository, name, revision, split))
-            return load("parquet", data_files={split: str(file)}, split=split, cache_dir=str(tmp_path / "cache"))
-
-        monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-        monkeypatch.setattr("diffusion_text.data.reading.prepare_hub", lambda: True)
-        return asked
-
-    return offer
-
-
-def test_wikitext2s_rows_on_the_hub_are_its_lines(parquet):
-    asked = parquet(["", " = Title = \n", "", " One line . \n", " Another . \n", "", " = = Part = = \n"])
+def test_wikitext2s_rows_on_the_hub_are_its_lines(hub):
+    rows = ["", " = Title = \n", "", " One line . \n", " Another . \n", "", " = = Part = = \n"]
+    asked = hub({"wikitext-2-raw-v1/validation-00000-of-00001.parquet": {"text": rows}})
     found = list(WikiText2("unused").paragraphs("validation"))
     assert found == ["= Title =", "One line .\nAnother .", "= = Part = ="]
-    assert set(asked) == {("Salesforce/wikitext", "wikitext-2-raw-v1", None, "validation")}
+    assert set(asked) == {("Salesforce/wikitext", "dataset", None, "wikitext-2-raw-v1/*.parquet")}
 
 
-def test_tiny_shakespeares_row_on_the_hub_is_its_text(parquet):
-    asked = parquet(["First Citizen:\nBefore we proceed.\n\nAll:\nSpeak, speak.\n"])
+def test_tiny_shakespeares_row_on_the_hub_is_its_text(hub):
+    asked = hub(
+        {"default/train/0000.parquet": {"text": ["First Citizen:\nBefore we proceed.\n\nAll:\nSpeak, speak.\n"]}}
+    )
     found = list(TinyShakespeare("unused").paragraphs("train"))
     assert found == ["First Citizen:\nBefore we proceed.", "All:\nSpeak, speak."]
-    assert set(asked) == {("karpathy/tiny_shakespeare", None, "refs/convert/parquet", "train")}
+    assert set(asked) == {("karpathy/tiny_shakespeare", "dataset", "refs/convert/parquet", "*.parquet")}
 
 
-def test_what_the_hub_says_is_shown_in_one_line(parquet, monkeypatch):
-    def load_dataset(*arguments, **named):
+def test_what_the_hub_says_is_shown_in_one_line(hub, monkeypatch):
+    def download(*arguments, **named):
         raise ValueError("no such revision\nand much more")
 
-    parquet([])
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    hub({})
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     with pytest.raises(UserError, match=r"^Salesforce/wikitext is not to be had \(no such revision\): give a local"):
         list(WikiText2("unused").paragraphs("train"))
 

@@ -1,4 +1,3 @@
-import datasets
 import pytest
 import restaurants
 
@@ -64,24 +63,15 @@ def test_what_cannot_be_read_is_one_line(folder, tmp_path):
         _ = E2E("unused", dir=str(folder)).pairs
 
 
-def test_the_hubs_copy_is_the_published_one(monkeypatch, tmp_path):
-    file, load = tmp_path / "rows.parquet", datasets.load_dataset
+def test_the_hubs_copy_is_the_published_one(hub):
     row = {
-        "meaning_representation": "name[The Mill], eatType[pub], customer rating[5 out of 5]",
-        "human_reference": "Go.",
+        "meaning_representation": ["name[The Mill], eatType[pub], customer rating[5 out of 5]"],
+        "human_reference": ["Go."],
     }
-    datasets.Dataset.from_list([row]).to_parquet(file)
-    asked = []
-
-    def load_dataset(repository, name=None, *, revision=None, split):
-        asked.append((repository, revision, split))
-        return load("parquet", data_files={split: str(file)}, split=split, cache_dir=str(tmp_path / "cache"))
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr("diffusion_text.data.reading.prepare_hub", lambda: True)
+    asked = hub({f"default/{split}/0000.parquet": row for split in ("train", "validation", "test")})
     pairs = E2E("unused").pairs
     assert pairs["test"] == [({"name": "The Mill", "type": "pub", "customer_rating": "5 out of 5"}, "Go.")]
-    assert asked == [("tuetschek/e2e_nlg", "refs/convert/parquet", split) for split in ("train", "validation", "test")]
+    assert set(asked) == {("tuetschek/e2e_nlg", "dataset", "refs/convert/parquet", "*.parquet")}
 
 
 @pytest.mark.parametrize(
