@@ -124,7 +124,8 @@ def compose_training(cfg: DictConfig) -> Training:
     else:
         kept = run.text_space if last and recipe.kept and run.text_space.is_dir() else None
         model = compose_diffusion(cfg, make, recipe, data, optimisation, kept)
-    texts_per_step = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+    batches = trainer.world_size * trainer.accumulate_grad_batches
+    texts_per_step = data.texts_per_batch(batches) * batches
     facts = {"corpus": data.digest, "texts_per_step": texts_per_step}
     facts |= {} if cfg.get("condition") is None and read is None else {"attributes": data.attributes}
     facts |= {} if read is None else {"reads": identity(read.config)}

@@ -28,6 +28,7 @@ RENEWED = (
     "optimizer",
     "lr_schedule",
     "data.batch_size",
+    "data.global_batch_size",
     "data.dir",
     "data.num_workers",
     "data.num_proc",
@@ -61,8 +62,8 @@ def check_texts(facts: dict[str, Any], began: dict[str, Any], run: Run) -> None:
     before, now = began.get("texts_per_step"), facts["texts_per_step"]
     if began and before != now:
         raise UserError(
-            f"{run.directory} was trained with {before} texts a step and would go on with {now}: keep "
-            "processes × data.batch_size × trainer.accumulate_grad_batches as it was"
+            f"{run.directory} was trained with {before} texts a step and would go on with {now}: use "
+            f"data.global_batch_size={before}"
         )
 
 

@@ -24,7 +24,7 @@ import torch
 from lightning import LightningDataModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, Sampler
+from torch.utils.data import DataLoader
 
 from diffusion_text.cache import cached_directory, found_in
 from diffusion_text.data import described, reading, statistics, tables, tokenising
@@ -32,7 +32,7 @@ from diffusion_text.data import tokens as data_tokens
 from diffusion_text.data.described import Described, Values, numbered, values_of
 from diffusion_text.data.excerpts import EXCERPT, EXCERPTS, as_many, from_all_over, spread
 from diffusion_text.data.reading import LEAST, SPLITS, Lines, paragraphs
-from diffusion_text.data.sampling import ResumableLoader, Steps
+from diffusion_text.data.sampling import ResumableLoader, Shares, Steps, shared
 from diffusion_text.data.statistics import LatentMoments
 from diffusion_text.data.tokenising import STATISTICS_FILE, opened, tokenise
 from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, pack, stream
@@ -66,7 +66,8 @@ class Encoder(Protocol):
 class TextDataModule(LightningDataModule, ABC):
     """A corpus in three splits. Subclasses say where its lines come from: `lines(split)`, or `all_lines()`.
 
-    `prepare` gives it a tokenizer, and an encoder where texts are to be encoded once and cached.
+    `prepare` gives it a tokenizer, and an encoder where texts are to be encoded once and cached. A batch has
+    `batch_size` texts; in training its share of `global_batch_size`, where that is given, which all of a step's have.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class TextDataModule(LightningDataModule, ABC):
         cache_dir: str,
         length: int = 64,
         batch_size: int = 32,
+        global_batch_size: int | None = None,
         seed: int = 0,
         dir: str | None = None,
         num_workers: int = 0,
@@ -85,6 +87,7 @@ class TextDataModule(LightningDataModule, ABC):
         self.cache_dir = words(cache_dir, "cache_dir")
         self.length = whole(length, "data.length", 4, LONGEST)
         self.batch_size = whole(batch_size, "data.batch_size", 1, LONGEST)
+        self.global_batch_size = or_null(whole, global_batch_size, "data.global_batch_size", least=1, most=LONGEST)
         self.seed = seed_number(seed, "data.seed")
         self.dir = None if dir is None else Path(words(dir, "data.dir"))
         self.num_workers = whole(num_workers, "data.num_workers", 0, MOST_WORKERS)
@@ -259,9 +262,16 @@ class TextDataModule(LightningDataModule, ABC):
         """All steps of the training, as one epoch; a resumed run goes on after the step that it is at."""
         dataset, trainer = self.splits["train"], self.trainer
         if trainer is None:
-            return self._loader(dataset, Steps(len(dataset), 1, self.batch_size, seed=self.seed))
-        progress = (trainer.max_steps, self.batch_size, trainer.accumulate_grad_batches)
-        return self._loader(dataset, Steps(len(dataset), *progress, *self._ranks(), self.seed, trainer.global_step))
+            steps = Steps(len(dataset), 1, self.batch_size, seed=self.seed)
+            return self._loader(dataset, sampler=steps, batch_size=self.batch_size)
+        batches = trainer.accumulate_grad_batches
+        size = self.texts_per_batch(batches * trainer.world_size)
+        order = (trainer.max_steps, size, batches, *self._ranks(), self.seed, trainer.global_step)
+        return self._loader(dataset, sampler=Steps(len(dataset), *order), batch_size=size)
+
+    def texts_per_batch(self, batches: int) -> int:
+        """The texts of each of the `batches` that make a step, on all processes; refuses what does not divide."""
+        return self.batch_size if self.global_batch_size is None else shared(self.global_batch_size, batches)
 
     def val_dataloader(self) -> DataLoader:
         return self._in_order("validation")
@@ -280,16 +290,15 @@ class TextDataModule(LightningDataModule, ABC):
 
     def _in_order(self, split: str) -> DataLoader:
         dataset = self.evaluated(split)
-        return self._loader(dataset, DistributedSampler(dataset, *self._ranks(), shuffle=False))
+        return self._loader(dataset, batch_sampler=Shares(len(dataset), self.batch_size, *self._ranks()))
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _loader(self, dataset: Dataset, sampler: Sampler) -> DataLoader:
+    def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
         return ResumableLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            **order,
             collate_fn=self.collate,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),

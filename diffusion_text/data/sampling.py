@@ -1,11 +1,14 @@
-"""The order in which training takes its texts."""
+"""The order in which training and evaluation take their texts, shared by however many processes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch.utils.data import DataLoader, Sampler
+
+from diffusion_text.errors import UserError
 
 
 class Steps(Sampler[int]):
@@ -43,6 +46,38 @@ class Steps(Sampler[int]):
         chance = torch.Generator().manual_seed(self.seed + epoch)
         order = torch.randperm(self.texts, generator=chance, dtype=torch.int32)
         return order.repeat(-(-self.per_step // self.texts)) if self.per_step > self.texts else order
+
+
+class Shares(Sampler[list[int]]):
+    """All texts in order, in batches of about `batch_size`: the `rank`th of `ranks` stretches of them.
+
+    Every process has as many batches, and every batch a text; UserError where there are too few.
+    """
+
+    def __init__(self, texts: int, batch_size: int, ranks: int = 1, rank: int = 0):
+        if texts < ranks:
+            raise UserError(f"{ranks} processes cannot share {texts} texts: raise data.eval_texts, or take fewer")
+        self.texts = texts
+        self.batches = min(-(-texts // (ranks * batch_size)), texts // ranks)
+        first, last = (texts * (rank + i) // ranks for i in range(2))
+        self.ends = [first + (last - first) * i // self.batches for i in range(self.batches + 1)]
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (list(range(*ends)) for ends in pairwise(self.ends))
+
+
+def shared(texts: int, batches: int) -> int:
+    """How many texts of a step each of its batches has; UserError where it does not divide."""
+    size, left = divmod(texts, batches)
+    if left:
+        raise UserError(
+            f"data.global_batch_size={texts} is not shared evenly by the {batches} batches of a step: "
+            f"choose a multiple of processes × trainer.accumulate_grad_batches"
+        )
+    return size
 
 
 def steps_per_epoch(texts: int, per_step: int) -> int:

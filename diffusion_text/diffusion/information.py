@@ -3,7 +3,7 @@
 (1) information = ½·∫ (E‖x_0 − x̂_reference‖² − E‖x_0 − x̂_0‖²) dSNR
                                          Guo, Shamai & Verdú 2005, eq. 6; Kong et al. 2023, eq. 9
 (2) with dSNR = SNR d log SNR, over log SNR from LOG_SNR_MIN to LOG_SNR_MAX, in NUM_BINS even bins; a text is looked at
-    once in each, at levels that are even over its bin and over the texts
+    once in each, at levels whose `offsets` in [0, 1) are even over its bin and over the texts
 (3) found, lost: the bins in which (1) is positive, and those in which it is not
 (4) skill = 1 − E‖x_0 − x̂_0‖² / E‖x_0 − x̂_reference‖² in a bin; overall of the integrals in (1)
 
@@ -20,7 +20,6 @@ from torch import Tensor
 
 from diffusion_text.diffusion.bound import real_sum
 from diffusion_text.diffusion.gaussian import corrupt, per_text
-from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.diffusion.schedules import NoiseSchedule
 from diffusion_text.shapes import Latents, Mask, Times
 
@@ -42,21 +41,21 @@ def integrand(
     mask: Mask,
     predict_x0: Callable[[Latents, Times], tuple[Latents, Latents]],
     schedule: NoiseSchedule,
-    generator: torch.Generator,
+    offsets: Float[Tensor, "batch"],
+    noise: Callable[[int], Latents],
     earliest: float = 0.0,
 ) -> Errors:
-    """Squared errors of what `predict_x0(x_t, t)` estimates, by network and reference, in the unit of (1).
+    """Squared errors of what `predict_x0(x_t, t)` estimates, by network and reference, in the unit of (1), of x_0 with
+    each bin's `noise`.
 
     No time before `earliest` is asked for: the levels below lie there.
     """
-    texts = torch.arange(len(x_0), dtype=torch.float64) / len(x_0)
-    offsets = (texts + torch.rand((), generator=generator, dtype=torch.float64)) % 1
     log_snrs = LOG_SNR_MIN + BIN_WIDTH * (torch.arange(NUM_BINS)[:, None] + offsets)
     times = schedule.time_at(log_snrs.sigmoid().sqrt()).clamp(min=earliest).to(x_0)  # rounded: the rest is for these
     errors = []
-    for t in times:
+    for number, t in enumerate(times):
         alpha, sigma = map(per_text, schedule.alpha_sigma(t))
-        x_t = corrupt(x_0, draw_like(x_0, generator), alpha, sigma)
+        x_t = corrupt(x_0, noise(number), alpha, sigma)
         weight = schedule.log_snr(t).exp() * BIN_WIDTH / 2
         errors.append([weight * real_sum((x_0 - x) ** 2, mask) for x in predict_x0(x_t, t)])
     return Errors(*(torch.stack(each, dim=1) for each in zip(*errors, strict=True)))

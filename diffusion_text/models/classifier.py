@@ -22,12 +22,11 @@ from torch import Tensor, nn
 from diffusion_text.conditions.named import Named
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.diagnostics.preflight import Check, gradient_reach
-from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.figures import LATENTS, Figure
 from diffusion_text.metrics.noise_prediction import NUM_BINS
 from diffusion_text.models.base import Trained, leaving_no_trace
-from diffusion_text.models.step_draws import draws_of
+from diffusion_text.models.step_draws import draws_of, evaluation_draws
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Latents, Mask, PerText, Times, Told
 
@@ -118,11 +117,13 @@ class Classifier(Trained):
         known, many = told > 0, int((told > 0).sum())
         if not many:
             return
-        noise, generator = self.noise(), torch.Generator().manual_seed(self.seed + batch_idx)
-        x_0, mask = noise.encode_batch(batch, generator)
+        noise = self.noise()
+        draws = evaluation_draws(self, noise.max_length, stage, batch_idx)
+        x_0, mask = noise.encode_batch(batch, draws)
+        within = draws.uniform(NUM_BINS, x_0.device)
         for time_bin in range(NUM_BINS):
-            t = ((time_bin + torch.rand(len(x_0), generator=generator)) / NUM_BINS).to(x_0.device)
-            x_t = noise.noised(x_0, draw_like(x_0, generator), t, mask).x_t
+            t = (time_bin + within[:, time_bin]) / NUM_BINS
+            x_t = noise.noised(x_0, draws.noise(x_0, NUM_BINS + time_bin), t, mask).x_t
             read = torch.stack([logits.argmax(1) + 1 for logits in self(x_t, t, mask)], dim=1)
             right = (read == told)[known].float().mean()
             figures = {"loss": self.loss(x_t, t, mask, told), "values_read": right, f"values_read/{time_bin}": right}

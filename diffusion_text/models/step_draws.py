@@ -1,4 +1,4 @@
-"""What a training step draws for its texts."""
+"""What a training step, or an evaluation, draws for its texts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diffusion_text.models.base import Trained
 
 BLOCK = 8  # texts whose noise is drawn at once
+EVALUATION = 2**32 - 1  # in a step's place: no training has as many
 
 
 class StepDraws:
@@ -48,6 +49,12 @@ class StepDraws:
         passed = np.floor(np.arange(self.first, self.first + self.texts + 1) * share + offset)
         return torch.from_numpy(np.flatnonzero(np.diff(passed))).to(device, non_blocking=True)
 
+    def offsets(self) -> Float[Tensor, batch]:
+        """A number in [0, 1) for each text, even over any stretch of them: each is a golden section beyond the last."""
+        start = torch.rand((), generator=self._generator(torch.device("cpu"), 4), dtype=torch.float64)
+        places = torch.arange(self.first, self.first + self.texts, dtype=torch.float64)
+        return (start + places * (5**0.5 - 1) / 2) % 1
+
     def uniform(self, many: int, device: torch.device) -> Float[Tensor, "batch drawn"]:
         """So many numbers in [0, 1) for each text."""
         drawn = torch.rand(self.of, many, generator=self._generator(device, 3), device=device)
@@ -56,6 +63,13 @@ class StepDraws:
     def _generator(self, device: torch.device, *what: int) -> torch.Generator:
         seed = np.random.SeedSequence([self.seed, self.step, *what]).generate_state(1)[0]
         return torch.Generator(device).manual_seed(int(seed))
+
+
+def evaluation_draws(model: Trained, longest: int, stage: str, batch_idx: int) -> StepDraws:
+    """What is drawn for a batch of a split: the same at every evaluation, however many processes share the split."""
+    shares = getattr(model.trainer, f"{stage}_dataloaders").batch_sampler
+    first, last = shares.ends[batch_idx : batch_idx + 2]
+    return StepDraws(model.seed, EVALUATION, longest, last - first, first, shares.texts)
 
 
 def draws_of(model: Trained, longest: int, texts: int, batch_idx: int) -> StepDraws:

@@ -18,10 +18,10 @@ from diffusion_text.diffusion.gaussian import Level, corrupt
 from diffusion_text.diffusion.information import integrand
 from diffusion_text.diffusion.losses import CosineMagnitudeLoss, CrossEntropyLoss, Loss, MinSNRWeighting, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
-from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.diffusion.schedules import LearnedSchedule, NoiseSchedule
 from diffusion_text.diffusion.time_sampling import TimeSampling
 from diffusion_text.figures import SAMPLES, Figure
+from diffusion_text.metrics.noise_prediction import NUM_BINS
 from diffusion_text.models.base import ends_step, logs
 from diffusion_text.models.denoising import Denoising
 from diffusion_text.models.evaluation import TELLING, Evaluation
@@ -198,7 +198,7 @@ class TextDiffusion(Denoising):
         x_0, mask = self.encode_batch(batch, draws)
         t = draws.times(self.time_sampling, x_0.device)
         noisy = self.noised(x_0, draws.noise(x_0), t, mask)
-        context = self.context(batch, draws, mask)
+        context = self.context_in_training(batch, draws, mask)
         output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy, draws, context), context)
         losses = self.losses(batch, noisy, output)
         own = self.condition_losses(context, mask)
@@ -233,12 +233,13 @@ class TextDiffusion(Denoising):
 
     def evaluate(self, stage, batch, batch_idx):
         """The same times and noise at every evaluation: each text in all ten time bins."""
-        generator = torch.Generator().manual_seed(self.seed + batch_idx)
-        x_0, mask = self.encode_batch(batch, generator)
-        context = self.context(batch, torch.Generator().manual_seed(self.seed + batch_idx), mask)
-        for time_bin in range(10):
-            t = ((time_bin + torch.rand(len(x_0), generator=generator)) / 10).to(x_0.device)
-            noisy = self.noised(x_0, draw_like(x_0, generator), t, mask)
+        draws = self.evaluation_draws(stage, batch_idx)
+        x_0, mask = self.encode_batch(batch, draws)
+        context = self.context(batch, draws, mask)
+        within = draws.uniform(NUM_BINS, x_0.device)
+        for time_bin in range(NUM_BINS):
+            t = (time_bin + within[:, time_bin]) / NUM_BINS
+            noisy = self.noised(x_0, draws.noise(x_0, NUM_BINS + time_bin), t, mask)
             output = self.output(noisy.x_t, t, mask, context=context)
             self.compare(stage, noisy, output)
             reference = self.without_context(noisy.x_t, noisy.alpha, noisy.sigma)
@@ -246,10 +247,10 @@ class TextDiffusion(Denoising):
                 losses = self.losses(batch, noisy, outputs)
                 named = {f"{prefix}/{name}": value.mean() for name, value in losses.items()}
                 self.log_dict(named, batch_size=len(x_0), sync_dist=True)
-        self.inform(stage, batch, generator, context)
+        self.inform(stage, batch, draws, context)
 
     @torch.no_grad()
-    def inform(self, stage: str, batch: Batch, generator: torch.Generator, context: Context | None = None) -> None:
+    def inform(self, stage: str, batch: Batch, draws: StepDraws, context: Context | None = None) -> None:
         """Count what the network knows beyond the reference predictor, and in the end beyond itself when it is told
         nothing, at noise levels that no schedule chose.
         """
@@ -267,10 +268,12 @@ class TextDiffusion(Denoising):
         compared = {stage: and_reference}
         if context is not None and self.trainer.state.fn != TrainerFn.FITTING:
             compared[f"{stage}/{TELLING}"] = and_untold
-        state = generator.get_state()
+
+        def noise(level: int) -> Latents:
+            return draws.noise(x_0, 2 * NUM_BINS + level)
+
         for name, estimates in compared.items():
-            generator.set_state(state)
-            errors = integrand(x_0, mask, estimates, self.schedule, generator, self.earliest)
+            errors = integrand(x_0, mask, estimates, self.schedule, draws.offsets(), noise, self.earliest)
             self.evaluation.inform(name, errors, batch["mask"].sum(1))
 
     # ---- what it is held against

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -94,16 +95,26 @@ class TokenModel(Writer):
 
     @torch.no_grad()
     def nats(self, tokens, mask, draws, t_0, generator):
-        return {"tokens": self.mean_nats(tokens, mask, draws, generator)}
+        drawn = (
+            (torch.rand(len(tokens), generator=generator), torch.rand(mask.shape, generator=generator))
+            for _ in range(draws)
+        )
+        return {"tokens": self.mean_nats(tokens, mask, draws, drawn)}
 
     def mean_nats(
-        self, tokens: Tokens, mask: Mask, draws: int, generator: torch.Generator, context: Context | None = None
+        self,
+        tokens: Tokens,
+        mask: Mask,
+        draws: int,
+        drawn: Iterable[tuple[PerText, Float[Tensor, "batch length"]]],
+        context: Context | None = None,
     ) -> PerText:
-        """−log p of each text, or its bound from `draws` masked counts, spread evenly."""
+        """−log p of each text, or its bound from `draws` masked counts, spread evenly: for each are `drawn` numbers in
+        [0, 1), and keys.
+        """
         total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
-        for draw in range(draws):
-            shares = (draw + torch.rand(len(tokens), generator=generator)) / draws
-            keys = torch.rand(mask.shape, generator=generator)
+        for draw, (within, keys) in enumerate(drawn):
+            shares = (draw + within) / draws
             total += self.drawn_nats(tokens, mask, shares.to(tokens.device), keys.to(tokens.device), context)
         return total / draws
 
@@ -132,17 +143,24 @@ class TokenModel(Writer):
     def trained_on(self, batch: Batch, draws: StepDraws) -> dict[str, PerText]:
         """What is minimised of a batch as training draws it, and the parts of it that are the condition's."""
         tokens, mask = batch["tokens"], batch["mask"]
-        keys = draws.noise(mask.float().unsqueeze(-1)).squeeze(-1)
-        context = self.context(batch, draws, mask)
+        keys = self.keys(mask, draws)
+        context = self.context_in_training(batch, draws, mask)
         times, own = draws.times(StratifiedTimes(), tokens.device), self.condition_losses(context, mask)
         nats = self.drawn_nats(tokens, mask, times, keys, context)
         return {"loss": nats / mask.sum(1) + sum(own.values())} | own
 
+    @staticmethod
+    def keys(mask: Mask, draws: StepDraws, stream: int = 0) -> Float[Tensor, "batch length"]:
+        """Numbers whose order says which positions are masked."""
+        return draws.noise(mask.float().unsqueeze(-1), stream).squeeze(-1)
+
     def evaluate(self, stage, batch, batch_idx):
         tokens, mask = batch["tokens"], batch["mask"]
-        generator = torch.Generator().manual_seed(self.seed + batch_idx)
-        context = self.context(batch, torch.Generator().manual_seed(self.seed + batch_idx), mask)
-        nats, counts = self.mean_nats(tokens, mask, self.draws, generator, context), mask.sum(1)
+        draws = self.evaluation_draws(stage, batch_idx)
+        within = draws.uniform(self.draws, tokens.device)
+        drawn = ((within[:, draw], self.keys(mask, draws, draw)) for draw in range(self.draws))
+        context = self.context(batch, draws, mask)
+        nats, counts = self.mean_nats(tokens, mask, self.draws, drawn, context), mask.sum(1)
         unigram = -smoothed_shares(self.token_counts).log()[tokens].masked_fill(~mask, 0).sum(1)
         self.metric(stage).update(nats, unigram, counts)
         self.log(f"{stage}/loss", (nats / counts).mean().float(), batch_size=len(tokens), sync_dist=True)

@@ -16,7 +16,7 @@ from diffusion_text.conditions.base import Condition
 from diffusion_text.diffusion.samplers import Sampler, generators_of
 from diffusion_text.errors import UserError
 from diffusion_text.models.base import Trained
-from diffusion_text.models.step_draws import StepDraws, draws_of
+from diffusion_text.models.step_draws import StepDraws, draws_of, evaluation_draws
 from diffusion_text.shapes import Context, Counts, Latents, Mask, PerText, Tokens, Told
 from diffusion_text.text_spaces.base import TextSpace
 
@@ -57,23 +57,27 @@ class Writer(Trained):
         self.told_counts: dict[str, Counts] = {}  # texts of the training split that are told nothing, and each value
         self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
 
-    def told(self, batch: dict[str, Tensor], generator: torch.Generator) -> Told | None:
-        """All that there is to tell of a batch's texts."""
+    def told(self, batch: dict[str, Tensor], random: torch.Generator | StepDraws) -> Told | None:
+        """All that there is to tell of a batch's texts; what is random in it comes from `random`."""
         if self.condition is None:
             return None
-        chances = torch.rand(len(batch["mask"]), self.condition.draws, generator=generator)
+        many = self.condition.draws
+        if isinstance(random, StepDraws):
+            chances = random.uniform(many, self.device)
+        else:
+            chances = torch.rand(len(batch["mask"]), many, generator=random)
         return self.condition.known(batch, self.text_space, chances)
 
     def context(self, batch: dict[str, Tensor], random: torch.Generator | StepDraws, mask: Mask) -> Context | None:
-        """What the network is told of a batch's texts, whose positions `mask` has: all that is known, or in training
-        what is left of it; what is random in it comes from `random`.
-        """
-        if self.condition is None:
+        """What the network reads of all that is known of a batch's texts, whose positions `mask` has."""
+        return self.context_of(self.told(batch, random), mask)
+
+    def context_in_training(self, batch: dict[str, Tensor], draws: StepDraws, mask: Mask) -> Context | None:
+        """What it reads of what is left of that in training."""
+        told = self.told(batch, draws)
+        if self.condition is None or told is None:
             return None
-        if not isinstance(random, StepDraws):
-            return self.context_of(self.told(batch, random), mask)
-        drawn = random.uniform(self.condition.draws, mask.device)
-        return self.context_of(self.condition.hidden(self.condition.known(batch, self.text_space, drawn), drawn), mask)
+        return self.context_of(self.condition.hidden(told, draws.uniform(self.condition.draws, mask.device)), mask)
 
     def context_of(self, told: Told | None, mask: Mask) -> Context | None:
         """What the network reads of what texts of these positions are told."""
@@ -109,6 +113,10 @@ class Writer(Trained):
     def step_draws(self, texts: int, batch_idx: int) -> StepDraws:
         """What is drawn for a batch of the step that is being made."""
         return draws_of(self, self.max_length, texts, batch_idx)
+
+    def evaluation_draws(self, stage: str, batch_idx: int) -> StepDraws:
+        """What is drawn for a batch of a split."""
+        return evaluation_draws(self, self.max_length, stage, batch_idx)
 
     @property
     def max_length(self) -> int:

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from diffusion_text.data.sampling import Steps, steps_per_epoch
+from diffusion_text.data.sampling import Shares, Steps, shared, steps_per_epoch
+from diffusion_text.errors import UserError
 
 
 def taken(steps, first=0, **shape):
@@ -46,3 +47,28 @@ def test_its_length_is_that_of_the_whole_training():
 @pytest.mark.parametrize(("texts", "per_step", "steps"), [(10, 3, 3), (10, 10, 1), (2, 3, 1)])
 def test_steps_in_an_epoch(texts, per_step, steps):
     assert steps_per_epoch(texts, per_step) == steps
+
+
+@pytest.mark.parametrize(("texts", "ranks", "size"), [(24, 2, 8), (25, 2, 8), (65, 2, 32), (7, 4, 1), (3, 3, 8)])
+def test_processes_share_a_split_in_as_many_batches_each(texts, ranks, size):
+    parts = [list(Shares(texts, size, ranks, rank)) for rank in range(ranks)]
+    assert [text for part in parts for batch in part for text in batch] == list(range(texts))
+    assert len({len(part) for part in parts}) == 1
+    assert min(len(batch) for part in parts for batch in part) > 0
+    assert max(len(batch) for part in parts for batch in part) <= max(size, 2)
+
+
+def test_one_process_has_batches_of_one_size():
+    assert [len(batch) for batch in Shares(1024, 32)] == [32] * 32
+    assert len(Shares(1024, 32, 8, 3)) == 4
+
+
+def test_more_processes_than_texts_are_refused():
+    with pytest.raises(UserError, match=r"5 processes cannot share 4 texts: raise data\.eval_texts"):
+        Shares(4, 8, ranks=5)
+
+
+def test_a_step_is_shared_evenly_or_refused():
+    assert shared(48, 6) == 8
+    with pytest.raises(UserError, match=r"data\.global_batch_size=50 is not shared evenly by the 4 batches"):
+        shared(50, 4)

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from diffusion_text.diffusion.gaussian import noise_from, per_text
 from diffusion_text.diffusion.information import LOG_SNR_MAX, LOG_SNR_MIN, NUM_BINS, integrand
+from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.diffusion.schedules import SqrtSchedule
 from diffusion_text.metrics.information import Information
 
@@ -59,8 +60,16 @@ def measured(schedule, matrix, prediction=None, rho=RHO, scale=1.0):
 
     metric = Information()
     for part, real in zip(x_0.split(500), mask.split(500), strict=True):
-        metric.update(integrand(part, real, estimates, schedule, torch.Generator().manual_seed(0)), real.sum(1))
+        metric.update(integrand(part, real, estimates, schedule, *drawn(part)), real.sum(1))
     return metric.compute()
+
+
+def drawn(x_0):
+    """Offsets that are even over the texts, and noise of each bin."""
+    generator = torch.Generator().manual_seed(0)
+    even = torch.arange(len(x_0), dtype=torch.float64) / len(x_0)
+    offsets = (even + torch.rand((), generator=generator, dtype=torch.float64)) % 1
+    return offsets, lambda number: draw_like(x_0, generator)
 
 
 def test_a_sequence_tells_its_total_correlation_under_every_schedule_and_prediction(schedule, prediction):
@@ -104,7 +113,7 @@ def test_padding_does_not_count():
     def estimates(x_t, t):
         return torch.where(mask.unsqueeze(-1), x_t, 100.0), torch.where(mask.unsqueeze(-1), x_t, -100.0)
 
-    errors = integrand(x_0, mask, estimates, schedule, torch.Generator().manual_seed(0))
+    errors = integrand(x_0, mask, estimates, schedule, *drawn(x_0))
     assert torch.equal(errors.model, errors.reference)
 
 
@@ -116,5 +125,5 @@ def test_no_time_before_the_earliest_is_asked_for():
         asked.append(t)
         return x_t, x_t
 
-    integrand(x_0, mask, estimates, SqrtSchedule(), torch.Generator(), earliest=0.01)
+    integrand(x_0, mask, estimates, SqrtSchedule(), *drawn(x_0), earliest=0.01)
     assert torch.stack(asked).min() == 0.01

@@ -1,9 +1,12 @@
 """What reads noisy latents, and leads a sampler by its gradient."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
+from diffusion_text.data.sampling import Shares
 from diffusion_text.denoisers.transformer import Transformer
 from diffusion_text.diffusion.samplers import DDIMSampler, DDPMSampler
 from diffusion_text.diffusion.schedules import CosineSchedule
@@ -117,6 +120,8 @@ def test_what_is_read_is_held_against_the_commonest_value(read, batch, monkeypat
     monkeypatch.setattr(read, "log", lambda name, value, **_: logged.update({name: float(value)}))
     read.count(torch.tensor([[1, 2], [1, 1], [3, 2]]))
     monkeypatch.setattr(read, "forward", lambda x_t, t, mask: [torch.eye(3)[[0, 0, 0]], torch.eye(2)[[0, 0, 0]]])
+    split = SimpleNamespace(batch_sampler=Shares(len(TOLD), batch_size=len(TOLD)))
+    monkeypatch.setattr(Classifier, "trainer", SimpleNamespace(val_dataloaders=split))
     read.evaluate("val", batch | {"told": TOLD}, 0)
     assert logged["val/values_read"] == pytest.approx(1 / 3)
     assert {logged[f"val/values_read/{time_bin}"] for time_bin in range(10)} == {logged["val/values_read"]}

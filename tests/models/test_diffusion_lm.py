@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch.distributions import Normal
 from torch.testing import assert_close
 
+from diffusion_text.data.sampling import Shares
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.denoisers.transformer import Transformer
 from diffusion_text.diffusion.losses import CrossEntropyLoss, MinSNRWeighting, MSELoss, UniformWeighting
@@ -77,7 +78,8 @@ def alone(monkeypatch):
     monkeypatch.setattr(DiffusionLM, "log", lambda self, name, value, **how: logged.update({name: value}))
     monkeypatch.setattr(DiffusionLM, "log_dict", lambda self, values, **how: logged.update(values))
     monkeypatch.setattr(DiffusionLM, "is_logged", True)
-    trainer = SimpleNamespace(max_steps=200, accumulate_grad_batches=1, world_size=1)
+    split = SimpleNamespace(batch_sampler=Shares(3, batch_size=3))
+    trainer = SimpleNamespace(max_steps=200, accumulate_grad_batches=1, world_size=1, val_dataloaders=split)
     monkeypatch.setattr(DiffusionLM, "trainer", trainer)
     monkeypatch.setattr(DiffusionLM, "global_rank", 0)
     monkeypatch.setattr(DiffusionLM, "all_gather", lambda self, values: values)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from diffusion_text.data.sampling import Shares
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.denoisers.textunet import TextUNet1D
 from diffusion_text.diagnostics.references import LinearPredictor
@@ -36,7 +37,8 @@ def alone(monkeypatch):
         monkeypatch.setattr(LatentDiffusion, name, lambda *args, **kwargs: None)
     monkeypatch.setattr(LatentDiffusion, "global_rank", 0)
     monkeypatch.setattr(LatentDiffusion, "is_logged", True)
-    trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1)
+    split = SimpleNamespace(batch_sampler=Shares(6, batch_size=3))
+    trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1, val_dataloaders=split)
     monkeypatch.setattr(LatentDiffusion, "trainer", trainer)
     return lambda step: monkeypatch.setattr(LatentDiffusion, "global_step", step, raising=False)
 

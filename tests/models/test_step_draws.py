@@ -23,18 +23,20 @@ def drawn(draws):
         draws.noise(like, 1),
         draws.chosen(0.3, CPU),
         draws.uniform(2, CPU),
+        draws.offsets(),
     )
 
 
 @pytest.mark.parametrize("cuts", [(0, 20), (0, 7, 20), (0, 1, 8, 9, 16, 20)])
 def test_the_parts_of_a_step_draw_what_the_whole_does(cuts):
-    times, noise, other, chosen, uniform = drawn(StepDraws(seed=1, step=2, longest=9, texts=20))
+    times, noise, other, chosen, uniform, offsets = drawn(StepDraws(seed=1, step=2, longest=9, texts=20))
     for first, last in pairwise(cuts):
         part = drawn(StepDraws(1, 2, 9, last - first, first, of=20))
         assert_close(part[0], times[first:last], rtol=0, atol=0)
         assert_close(part[1], noise[first:last], rtol=0, atol=0)
         assert_close(part[2], other[first:last], rtol=0, atol=0)
         assert_close(part[4], uniform[first:last], rtol=0, atol=0)
+        assert_close(part[5], offsets[first:last], rtol=0, atol=0)
         assert (part[3] + first).tolist() == [text for text in chosen.tolist() if first <= text < last]
 
 
@@ -64,6 +66,15 @@ def test_a_share_of_the_texts_is_chosen_evenly(share):
     assert len(chosen) == 40 * 50 * share
     within = np.diff(chosen)[np.diff(chosen // 40) == 0]
     assert not share or set(within) <= {int(1 / share), -int(-1 // share)}
+
+
+@pytest.mark.parametrize("texts", [8, 50, 1000])
+def test_offsets_are_even_over_any_stretch_of_the_texts(texts):
+    """No two neighbours on the circle are twice as far from each other as on a grid."""
+    offsets = StepDraws(0, 0, 1, texts, first=123, of=2000).offsets().sort().values
+    gaps = torch.diff(offsets, append=offsets[:1] + 1)
+    assert gaps.max() < 2 / texts
+    assert 0 <= offsets.min() < offsets.max() < 1
 
 
 def test_every_text_has_its_turn():

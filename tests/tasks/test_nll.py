@@ -14,6 +14,7 @@ from diffusion_text.diffusion.time_sampling import UniformTimes
 from diffusion_text.errors import UserError
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.likelihood import bound_terms
+from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.tasks.nll import NLL, check_bound
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding
 
@@ -225,7 +226,7 @@ def test_the_bound_is_unigram_entropy_less_information(composed, small_lm, saved
     figures = []
     for seed in range(8):  # one draw in each bin is little
         generator = torch.Generator().manual_seed(seed)
-        model.inform("test", {"tokens": tokens, "mask": mask}, generator)
+        model.inform("test", {"tokens": tokens, "mask": mask}, StepDraws(seed, 0, model.max_length, len(tokens)))
         terms = bound_terms(model, tokens, mask, 8, 1e-3, generator)
         figures.append(sum(terms.values()))
     information = model.evaluation.information("test").compute()
