@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule, Trainer
@@ -95,6 +95,10 @@ class Trained(LightningModule, ABC):
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.evaluate("test", batch, batch_idx)
+
+    def log(self, name: str, value: Any, *, batch_size: int | None = None, **how: Any) -> None:  # type: ignore[override]
+        """Lightning's, for which a number of texts must be no whole one: processes' mean of those is rounded down."""
+        super().log(name, value, batch_size=None if batch_size is None else float(batch_size), **how)  # type: ignore[arg-type]
 
     def count_parameters(self) -> int:
         """How many numbers training changes."""

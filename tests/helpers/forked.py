@@ -7,12 +7,15 @@ What a cold start imports, and in which order, is tests/test_entry.py's.
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from diffusion_text.tracking import pages
 
@@ -25,11 +28,33 @@ SERVER.set_forkserver_preload(
 def call(script, *arguments, cwd, env=None, timeout=300):
     """How a script ended, and what it printed; raises subprocess.TimeoutExpired."""
     with started(script, *arguments, cwd=cwd, env=env) as process:
-        process.join(timeout)
-        if process.exitcode is None:
-            raise subprocess.TimeoutExpired([script, *arguments], timeout)
-        stdout, stderr = (file.read_text(encoding="utf-8") for file in process.printed)
-        return subprocess.CompletedProcess([script, *arguments], process.exitcode, stdout, stderr)
+        return ended(process, [script, *arguments], timeout)
+
+
+def ended(process, command, timeout):
+    process.join(timeout)
+    if process.exitcode is None:
+        raise subprocess.TimeoutExpired(command, timeout)
+    stdout, stderr = (file.read_text(encoding="utf-8") for file in process.printed)
+    return subprocess.CompletedProcess(command, process.exitcode, stdout, stderr)
+
+
+def srun(script, *arguments, cwd, tasks=2, timeout=300):
+    """How each task of a job ended that SLURM's srun would start on one node."""
+    with ExitStack() as running:
+        processes = [running.enter_context(started(script, *arguments, cwd=cwd, env=env)) for env in of_tasks(tasks)]
+        return [ended(process, [script, *arguments], timeout) for process in processes]
+
+
+def of_tasks(tasks):
+    """The environment of each task."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {"JOB_ID": 1, "JOB_NAME": "train", "NTASKS": tasks, "NTASKS_PER_NODE": tasks, "NNODES": 1, "NODEID": 0}
+    each = [job | {"PROCID": task, "LOCALID": task} for task in range(tasks)]
+    common = os.environ | {"MASTER_PORT": str(port)}
+    return [common | {f"SLURM_{name}": str(value) for name, value in task.items()} for task in each]
 
 
 @contextmanager
@@ -63,6 +88,7 @@ def run(script, arguments, cwd, env, printed, scripts):
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    rank_zero_only.rank = int(env.get("SLURM_PROCID", 0))  # which Lightning reads when it is imported
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).parent)
     runpy.run_path(script, run_name="__main__")
