@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.together import processes, together
 from diffusion_text.models.writing import Writer
 from diffusion_text.progress import progress_bar
 from diffusion_text.sampled_texts import in_words
@@ -53,19 +55,26 @@ if TYPE_CHECKING:
 
 
 def conclude(training: Training, seconds: float) -> None:
-    """Evaluate, look closely, and keep it all: metrics.json, report.html and what lies in samples/."""
+    """Evaluate, on all processes, and sum up, on the first, for which the others sample."""
     model, run, trainer = training.model, training.run, training.trainer
     best = read_tensors(run.best if is_stored(run.best) else run.last)
     model.load_state_dict(best["state_dict"])
     logged = evaluate(training)
-    facts: dict[str, Any] = {
+    facts = {
         "step": trainer.global_step,
         "best_step": best["global_step"],
         "seconds": round(seconds, 1),
         "parameters": model.count_parameters(),
     }
+    model.to(trainer.strategy.root_device)  # from which Lightning takes it in the end
+    together(model, partial(sum_up, training, logged, facts))
+
+
+def sum_up(training: Training, logged: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Look closely, and keep it all: metrics.json, report.html and what lies in samples/."""
+    model, run = training.model, training.run
     if isinstance(model, Writer):
-        figures, texts = conclude_writer(training, model, logged, best["global_step"])
+        figures, texts = conclude_writer(training, model, logged, facts["best_step"])
         print_figures(model, figures)
         print_words(figures, texts)
         if isinstance(model, TextDiffusion):
@@ -88,7 +97,7 @@ def conclude(training: Training, seconds: float) -> None:
     write_json(run.metrics, figures | facts)
     record = Record(run)
     write_report(record)
-    publish(trainer.loggers, record)
+    publish(training.trainer.loggers, record)
     print(f"{run.report}\n{run.directory}")
 
 
@@ -190,16 +199,20 @@ def conclude_autoencoder(training: Training, model: TextAutoencoder, logged: dic
 
 
 def evaluate(training: Training) -> dict[str, Any]:
-    """What validation and test log for the model as it is now."""
+    """What validation and test log for the model as it is now, whose texts all processes share."""
+    trainer, several = training.trainer, processes() > 1
     evaluator = Trainer(
-        accelerator=training.trainer.strategy.root_device.type,
-        devices=1,
+        accelerator=trainer.strategy.root_device.type,
+        devices=trainer.num_devices if several else 1,
+        num_nodes=trainer.num_nodes if several else 1,
+        strategy="ddp" if several else "auto",
+        use_distributed_sampler=False,
         logger=False,
         callbacks=[progress_bar()],
         enable_model_summary=False,
         enable_checkpointing=False,
-        limit_val_batches=training.trainer.limit_val_batches,
-        limit_test_batches=training.trainer.limit_test_batches,
+        limit_val_batches=trainer.limit_val_batches,
+        limit_test_batches=trainer.limit_test_batches,
     )
     logged: dict[str, Any] = {}
     for stage in (evaluator.validate, evaluator.test):
@@ -211,7 +224,7 @@ def reconstructions(space: BartSpace, data: TextDataModule, count: int) -> list[
     """Texts of the validation split, and what becomes of them when they are encoded and decoded."""
     if count == 0:
         return []
-    batch = next(iter(data.val_dataloader()))
-    tokens, mask = batch["tokens"][:count], batch["mask"][:count]
+    batch = data.batch("validation", count)
+    tokens, mask = batch["tokens"], batch["mask"]
     decoded = space.decode(space.encode(tokens, mask), space.latent_mask(mask))
     return list(zip(space.to_text(tokens), space.to_text(decoded), strict=True))

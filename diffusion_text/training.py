@@ -32,13 +32,12 @@ def train(training: Training) -> None:
         check(training)
         if training.preflight == "only":
             return
-        seconds = fit(training)
+        conclude(training, fit(training))
         if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()  # one rank concludes, alone
-        if training.trainer.is_global_zero:
-            conclude(training, seconds)
+            torch.distributed.destroy_process_group()
         finish(failed=False)
-        run.error.unlink(missing_ok=True)  # an earlier attempt's
+        if training.trainer.is_global_zero:
+            run.error.unlink(missing_ok=True)  # an earlier attempt's
     except BaseException:
         finish(failed=True)
         raise

@@ -19,6 +19,7 @@ from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.base import ends_step
 from diffusion_text.models.quality import Judge, Quality
 from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.together import together
 from diffusion_text.models.writing import root_mean_square
 from diffusion_text.runs import Run
 from diffusion_text.storage import append_json
@@ -76,15 +77,15 @@ class CollapseMonitor(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: TextDiffusion, outputs, batch, batch_idx) -> None:  # type: ignore[override]
         if trainer.global_step % self.every_n_steps or not ends_step(trainer, batch_idx):
             return
-        if trainer.is_global_zero:
-            self.check(trainer, pl_module, batch)
+        looked = self.look(trainer, pl_module, batch)
+        if looked is not None:
+            self.check(trainer, pl_module, *looked)
         if self.action == "stop":  # all processes, or none
             trainer.should_stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
 
-    def check(self, trainer: Trainer, pl_module: TextDiffusion, batch: dict[str, torch.Tensor]) -> None:
-        """Log what is sampled now, and raise the alarms that it gives cause for."""
+    def check(self, trainer: Trainer, pl_module: TextDiffusion, quality: Quality, rms: float) -> None:
+        """Log what was sampled, and raise the alarms that it gives cause for."""
         step = trainer.global_step
-        quality, rms = self.look(trainer, pl_module, batch)
         figures = {f"quality/{name}": value for name, value in quality.figures.items()}
         real = {f"quality/real/{name}": value for name, value in self.real.figures.items()}
         figures |= real | {"quality/rms": rms}
@@ -99,15 +100,23 @@ class CollapseMonitor(Callback):
             if self.in_a_row[alarm.name] == self.patience:
                 self.ring(alarm, trainer)
 
-    def look(self, trainer: Trainer, model: TextDiffusion, batch: dict[str, torch.Tensor]) -> tuple[Quality, float]:
-        """The quality of what the averaged weights sample, and the root mean square of a batch's clean x_0."""
+    def look(
+        self, trainer: Trainer, model: TextDiffusion, batch: dict[str, torch.Tensor]
+    ) -> tuple[Quality, float] | None:
+        """The quality of what the averaged weights sample, and the root mean square of a batch's clean x_0; None on all
+        processes but the first.
+        """
+
+        def measure() -> tuple[Quality, float]:
+            quality = self.judge(model.generate(self.sampler, self.num_samples, self.seed))
+            return quality, root_mean_square(*model.encode_batch(batch))
+
         ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)  # type: ignore[attr-defined]
         model.eval()
         with ema.averaged(model) if ema else nullcontext(), torch.no_grad():
-            quality = self.judge(model.generate(self.sampler, self.num_samples, self.seed))
-            rms = root_mean_square(*model.encode_batch(batch))
+            looked = together(model, measure)
         model.train()
-        return quality, rms
+        return looked
 
     def ring(self, alarm: Alarm, trainer: Trainer) -> None:
         """Raise an alarm."""

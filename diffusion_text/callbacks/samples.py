@@ -1,6 +1,7 @@
 """Sampled text at every validation: what the figures mean in words."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
@@ -9,6 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 from diffusion_text import sampled_texts
 from diffusion_text.callbacks.monitoring import check_writes
 from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.models.together import together
 from diffusion_text.models.writing import Writer
 from diffusion_text.runs import Run
 from diffusion_text.values import instance, seed_number, whole, words
@@ -35,9 +37,12 @@ class SampleTexts(Callback):
             sampled_texts.keep(self.file, trainer.global_step)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: Writer) -> None:  # type: ignore[override]
-        if trainer.sanity_checking or not trainer.is_global_zero or not self.num_samples:
+        if trainer.sanity_checking or not self.num_samples:
             return
-        texts, asked = self.draw(trainer, pl_module)
+        drawn = together(pl_module, partial(self.draw, trainer, pl_module))
+        if drawn is None:
+            return
+        texts, asked = drawn
         sampled_texts.append(self.file, trainer.global_step, texts, asked)
         columns, data = sampled_texts.table(sampled_texts.read(self.file))
         for logger in trainer.loggers:

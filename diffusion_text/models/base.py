@@ -58,6 +58,7 @@ class Trained(LightningModule, ABC):
     """
 
     broken_at: Tensor
+    shares: Callable[..., list] | None = None  # inside `together`: draws texts with all processes
     has_started = False  # whether training has begun, after whatever was restored
     FIGURES: ClassVar[dict[str, Figure]] = {
         "loss": Figure("estimate", "the loss's own", (*UNDER_SCHEDULE, "objective"), "lower"),

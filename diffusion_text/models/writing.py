@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
@@ -168,24 +168,51 @@ class Writer(Trained):
         steering: Steering | None = None,
     ) -> Sampled:
         """Texts, unconditional or around the tokens `given`, each what it is `told` or led to be, `batch_size` at a
-        time. Text i of a seed is the same whatever is drawn beside it.
+        time. Text i of a seed is the same whatever is drawn beside it, and whoever draws it.
 
         A `temperature` above 0 draws the tokens from their distribution instead of taking the likeliest. `done` is told
         of every step of a batch.
         """
+        how = (sampler, seed, length, temperature, batch_size, told)
+        if self.shares is not None and given is None and steering is None:
+            return self.joined(self.shares(num_samples, done, *how))
+        return self.draw(range(num_samples), done, *how, given, steering)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        texts: range,
+        done: Callable[[int], None],
+        sampler: Sampler,
+        seed: int,
+        length: int | None,
+        temperature: float,
+        batch_size: int,
+        told: Told | None,
+        given: Given | None = None,
+        steering: Steering | None = None,
+    ) -> Sampled:
+        """These texts of those that `sample` draws."""
         batches = []
-        for first in range(0, num_samples, batch_size):
-            last = min(first + batch_size, num_samples)
+        for first in range(texts.start, texts.stop, batch_size):
+            last = min(first + batch_size, texts.stop)
             generators = generators_of(seed, range(first, last))
             asked = None if told is None else told[first:last]
             led = None if steering is None else steering.of(first, last)
             mask = self.draw_mask(generators, length if given is None else len(given.tokens), asked)
             batches.append(self.write(sampler, mask, generators, given, temperature, done, asked, led))
-        longest = max(batch.tokens.shape[1] for batch in batches)
+        return self.joined(batches)
+
+    def joined(self, parts: Sequence[Sampled]) -> Sampled:
+        """Texts that were drawn in parts."""
+        longest, many = max(part.tokens.shape[1] for part in parts), sum(len(part.tokens) for part in parts)
         pad_token_id = self.text_space.tokenizer.pad_token_id
-        tokens = [F.pad(b.tokens, (0, longest - b.tokens.shape[1]), value=pad_token_id) for b in batches]
-        rms = sum(batch.rms * len(batch.tokens) for batch in batches) / num_samples
-        return Sampled(torch.cat(tokens), rms, max(batch.peak_rms for batch in batches))
+        tokens = [
+            F.pad(part.tokens.to(self.device), (0, longest - part.tokens.shape[1]), value=pad_token_id)
+            for part in parts
+        ]
+        rms = sum(part.rms * len(part.tokens) for part in parts) / many
+        return Sampled(torch.cat(tokens), rms, max(part.peak_rms for part in parts))
 
     def generate(self, sampler: Sampler, num_samples: int, seed: int, length: int | None = None) -> Tokens:
         """Unconditional samples as token ids `(num_samples, tokens)`."""
