@@ -282,7 +282,8 @@ def quiet_libraries() -> None:
     """Keep the libraries' chatter out of the log: Lightning's tips, and bars where nobody watches."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning 2.6 with torch 2.13
+    for old in ("LeafSpec", "all_gather"):
+        warnings.filterwarnings("ignore", f".*{old}.* is deprecated")  # Lightning 2.6 with torch 2.13
     transformers.utils.logging.disable_progress_bar()  # saving and loading take no time worth a bar
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's own
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")  # the latents are cached

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -14,6 +15,7 @@ from diffusion_text.data.base import SPLITS
 from diffusion_text.denoisers.base import Denoiser
 from diffusion_text.errors import UserError, first_line
 from diffusion_text.models.base import Trained
+from diffusion_text.models.sharding import Sharded, hollow
 from diffusion_text.runs import Run
 from diffusion_text.storage import check_room, is_stored, older, write_json
 from diffusion_text.tracking.loggers import RunCSVLogger
@@ -32,7 +34,10 @@ def train(training: Training) -> None:
         check(training)
         if training.preflight == "only":
             return
-        conclude(training, fit(training))
+        shared = isinstance(training.trainer.strategy, Sharded)
+        model = hollow(training.model) if shared else training.model
+        seconds = fit(training)
+        conclude(replace(training, model=model), seconds)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         finish(failed=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from diffusion_text.errors import UserError
 from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.base import ends_step
 from diffusion_text.models.quality import Judge, Quality
+from diffusion_text.models.sharding import all_weights
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.together import together
 from diffusion_text.models.writing import root_mean_square
@@ -113,7 +113,7 @@ class CollapseMonitor(Callback):
 
         ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)  # type: ignore[attr-defined]
         model.eval()
-        with ema.averaged(model) if ema else nullcontext(), torch.no_grad():
+        with ema.averaged(model) if ema else all_weights(model), torch.no_grad():
             looked = together(model, measure)
         model.train()
         return looked

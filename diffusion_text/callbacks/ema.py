@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
+from diffusion_text.models.sharding import all_weights, local, reshard, shard
 from diffusion_text.values import number
 
 
@@ -23,6 +25,7 @@ class WarmEMA:
     @torch.no_grad()
     def __call__(self, averages: list[Tensor], currents: list[Tensor], num_averaged: Tensor) -> None:
         """Move all averages at once; waits for no device."""
+        averages, currents = local(averages), local(currents)
         decay = torch.clamp((1 + num_averaged) / (10 + num_averaged), max=self.decay)
         gained = torch._foreach_sub(currents, averages)
         torch._foreach_mul_(gained, 1 - decay)
@@ -35,11 +38,23 @@ class EMA(WeightAveraging):
     def __init__(self, decay: float = 0.9999):
         super().__init__(use_buffers=False, multi_avg_fn=WarmEMA(decay))
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lightning's, except that processes share the averages as they share the weights."""
+        if stage == "fit":
+            self._average_model = AveragedModel(pl_module, pl_module.device, use_buffers=False, **self._kwargs)
+            if pl_module.device_mesh is not None:
+                shard(self._average_model.module, pl_module.device_mesh)
+
+    def _swap_models(self, pl_module: LightningModule) -> None:
+        reshard(pl_module)
+        super()._swap_models(pl_module)
+
     @contextmanager
     def averaged(self, model: LightningModule) -> Iterator[None]:
-        """Inside, in the middle of training, `model` has the averaged weights."""
+        """Inside, in the middle of training, `model` has the averaged weights, all of them."""
         self._swap_models(model)
         try:
-            yield
+            with all_weights(model):
+                yield
         finally:
             self._swap_models(model)

@@ -16,6 +16,7 @@ from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError
 from diffusion_text.figures import UNDER_SCHEDULE, Figure
 from diffusion_text.models.resuming import check_weights, renew, rewind, settings
+from diffusion_text.models.sharding import gathered, reshard, shard, unshard
 from diffusion_text.values import seed_number
 
 
@@ -110,6 +111,18 @@ class Trained(LightningModule, ABC):
         check_weights(checkpoint, self.state_dict())
         rewind(checkpoint["loops"]["fit_loop"], checkpoint["global_step"], self.trainer)
 
+    def configure_model(self) -> None:
+        """Share the weights, where the strategy has processes share them."""
+        if self.device_mesh is not None:
+            shard(self, self.device_mesh)
+
+    def on_validation_epoch_start(self) -> None:
+        unshard(self)
+
+    def on_validation_model_train(self) -> None:
+        reshard(self)
+        super().on_validation_model_train()
+
     def on_train_start(self) -> None:
         """A resumed run goes by the settings that it has now, not by those that were saved."""
         renew(self.trainer, self.settings)
@@ -134,7 +147,8 @@ class Trained(LightningModule, ABC):
         training before it reaches a weight, or on a device that would have to be waited for, before it is saved.
         """
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        of_shares = torch.nn.utils.get_total_norm(gradients)
+        norm = gathered(of_shares)
         if self.is_logged:
             self.log("train/gradient_norm", norm)
             self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
@@ -144,7 +158,7 @@ class Trained(LightningModule, ABC):
         if self.device.type == "cpu":
             self.check_gradients()
         if gradient_clip_val:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, norm)
+            torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, of_shares)
 
     def check_gradients(self) -> None:
         """Raise NotFiniteError where a step had a gradient that was not finite."""

@@ -25,6 +25,7 @@ from diffusion_text.diffusion.samplers import draw_like
 from diffusion_text.metrics.reconstruction import token_accuracy
 from diffusion_text.models.base import ends_step, logs
 from diffusion_text.models.likelihood import bound_terms
+from diffusion_text.models.sharding import all_weights
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.text_diffusion import Batch, TextDiffusion
 from diffusion_text.shapes import Latents
@@ -227,10 +228,12 @@ class DiffusionLM(TextDiffusion):
 
     def on_train_batch_end(self, outputs, batch, batch_idx):
         if logs(self.trainer, self.global_step) and ends_step(self.trainer, batch_idx):
-            self.follow_table()
+            with all_weights(self):
+                self.follow_table()
         super().on_train_batch_end(outputs, batch, batch_idx)
 
     def on_validation_epoch_start(self):
+        super().on_validation_epoch_start()
         self.follow_table()
         health = embedding_health(self.text_space.embedding.table, self.token_shares, self.schedule)
         self.log_dict({f"embedding/{name}": value for name, value in health.items()}, sync_dist=True)

@@ -177,7 +177,7 @@ class TokenModel(Writer):
     def log_likelihood(self, stage: str) -> None:
         """Log what was gathered, and forget it."""
         for name, value in self.metric(stage).compute().items():
-            self.log(f"{stage}/{name}", value.float(), prog_bar=name == "information")
+            self.log(f"{stage}/{name}", value.float(), prog_bar=name == "information", sync_dist=True)
         self.metric(stage).reset()
 
     def describe(self):
