@@ -45,6 +45,7 @@ from diffusion_text.models.writing import Writer, check_sampler
 from diffusion_text.recorded import write_record
 from diffusion_text.refusals import (
     check_attributes,
+    check_launch,
     check_length,
     check_monitors,
     check_parts,
@@ -116,6 +117,7 @@ def compose_training(cfg: DictConfig) -> Training:
     optimisation = make_optimisation(make) | {"seed": own["seed"]}
     seed_everything(own["seed"], workers=True, verbose=False)
     trainer = build_trainer(cfg, limits)
+    check_launch(trainer)
     model: Writer | TextAutoencoder | Classifier
     if is_autoencoder(cfg):
         model = compose_autoencoder(make, recipe, data, optimisation)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from lightning import Callback
+from hydra.types import RunMode
+from lightning import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_text.building import named_class, refusing, set_names
@@ -64,6 +65,19 @@ def check_texts(facts: dict[str, Any], began: dict[str, Any], run: Run) -> None:
         raise UserError(
             f"{run.directory} was trained with {before} texts a step and would go on with {now}: use "
             f"data.global_batch_size={before}"
+        )
+
+
+def check_launch(trainer: Trainer) -> None:
+    """Refuse a sweep of trainings that start this script anew for their other processes."""
+    launcher, job = trainer.strategy.launcher, DictConfig(HydraConfig.get())
+    started = getattr(trainer.strategy, "cluster_environment", None)
+    if launcher is None or launcher.is_interactive_compatible or started.creates_processes_externally:  # type: ignore[union-attr]
+        return
+    if job.mode == RunMode.MULTIRUN:
+        raise UserError(
+            f"trainer={job.runtime.choices.trainer} in a sweep would run the whole sweep again on every other GPU: use "
+            "hydra/launcher=slurm, which starts all processes, trainer.strategy=ddp_spawn, or one GPU a job"
         )
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_text.errors import UserError
@@ -54,6 +53,8 @@ def lightning_values(trainer: DictConfig) -> dict[str, Any]:
     values["val_check_interval"] = check(interval, "trainer.val_check_interval")
     if isinstance(trainer.devices, (int, float)):
         values["devices"] = whole(trainer.devices, "trainer.devices", -1, MOST_DEVICES)
+    if "num_nodes" in trainer:
+        values["num_nodes"] = whole(trainer.num_nodes, "trainer.num_nodes", 1)
     values["gradient_clip_val"] = or_null(number, trainer.gradient_clip_val, "trainer.gradient_clip_val", least=0)
     return values
 
@@ -70,8 +71,3 @@ def check_machine(cfg: DictConfig) -> None:
     if precision.startswith("16") and (accelerator == "cpu" or not has_gpu):
         both = f"precision={choices.precision} needs a GPU and trainer={choices.trainer} has none"
         raise UserError(f"{both}: use precision=bf16 or precision=fp32")
-    if cfg.trainer.get("strategy") == "ddp" and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise UserError(
-            f"trainer={choices.trainer} in a sweep would run the whole sweep again on every other GPU: "
-            "use trainer.strategy=ddp_spawn, or one GPU a job"
-        )
