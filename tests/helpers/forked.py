@@ -90,5 +90,5 @@ def run(script, arguments, cwd, env, printed, scripts):
     os.environ.update(env)
     rank_zero_only.rank = int(env.get("SLURM_PROCID", 0))  # which Lightning reads when it is imported
     sys.argv = [script, *arguments]
-    sys.path[0] = str(Path(script).parent)
+    sys.path[:1] = [str(Path(script).parent), str(Path(__file__).parent)]
     runpy.run_path(script, run_name="__main__")
