@@ -81,7 +81,7 @@ def flat(node, prefix=""):
 def settings_of(file):
     """The settings in a file of conf/, by the name under which a command sets them."""
     text = file.read_text(encoding="utf-8")
-    group = "" if file.parent == CONF else file.relative_to(CONF).parts[0]
+    group = ".".join(file.relative_to(CONF).parts[:-1])
     package = re.search(r"^# @package (\S+)", text, re.MULTILINE)
     prefix = (package.group(1) if package else group).replace("_global_", "")
     return flat(yaml.safe_load(text), f"{prefix}." if prefix else "")
