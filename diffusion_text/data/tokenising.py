@@ -44,7 +44,7 @@ def tokenise(data: TextDataModule, tokenizer: PreTrainedTokenizerBase, directory
         texts = (text for _, stretch in stretches for text in data.rows(split, stretch, TextReader(tokenizer)))
         if next(texts, None) is None:
             raise UserError(f"{named(tokenizer)} makes no token of the {split} split: choose another")
-        processes = min(data.num_proc or len(os.sched_getaffinity(0)), len(stretches))
+        processes = min(data.num_proc or cores(), len(stretches))
         with refused_in(building), library_bars():
             dataset = datasets.Dataset.from_generator(
                 partial(texts_of, data=data, split=split, tokenizer=tokenizer, notes=building),
@@ -77,6 +77,11 @@ def texts_of(
         if reader.times:
             note = json.dumps([reader.unknown, reader.times])
             (notes / f"{number:08}.json").write_text(note, encoding="utf-8")
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
