@@ -23,6 +23,7 @@ from diffusion_text.checkpoints import (
     Make,
     as_data,
     assemble,
+    components,
     conditioned,
     corpus_of,
     estimates_read,
@@ -201,6 +202,7 @@ def compose_task(cfg: DictConfig) -> tuple[Callable[[Session], None], Session]:
     kept = config.get("sampler") or {}
     if "component" in changes:
         kept = {key: value for key, value in kept.items() if key in cfg.sampler}
+        check_sampler(type(model), components().get(changes["component"], Sampler))
     config |= {"sampler": kept | changes}
     sampler = assemble(config, "sampler")
     cache_dir = cfg.cache_dir or default_cache()

@@ -201,9 +201,9 @@ def wrong_choice() -> str | None:
 def no_setting(name: str) -> str:
     """That there is no such setting, or not with the chosen option of its group."""
     group = name.partition(".")[0]
-    if others := having(name):
+    if (others := having(name)) and (option := chosen(group)):
         have = f"{group}={', '.join(others)} {'has' if len(others) == 1 else 'have'}"
-        return f"{name}: {group}={chosen(group)} has no such setting; {have}"
+        return f"{name}: {group}={option} has no such setting; {have}"
     if name in settings():
         return f"{name}: that is no setting of {Path(sys.argv[0]).name}"
     return f"{name}: there is no such setting{nearest(name, settings())}; python train.py --cfg job shows them all"
@@ -217,8 +217,8 @@ def having(name: str) -> list[str]:
     return [file.stem for file in sorted((CONF / group).glob("*.yaml")) if key in OmegaConf.load(file)]
 
 
-def chosen(group: str) -> str:
-    """The option of a group that the command line chooses."""
+def chosen(group: str) -> str | None:
+    """The option of a group that the command line chooses, where the script has that group."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -229,7 +229,8 @@ def chosen(group: str) -> str:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
         composed = compose(Path(sys.argv[0]).stem, choices, return_hydra_config=True)
-    return composed.hydra.runtime.choices.get(group) or "null"
+    choices_made = composed.hydra.runtime.choices
+    return choices_made[group] or "null" if group in choices_made else None
 
 
 def settings() -> list[str]:
