@@ -182,7 +182,13 @@ def test_a_file_that_might_run_is_refused(export):
         opened(sealed(export))
 
 
-def test_a_tokenizer_brings_no_code_of_its_own(export, tmp_path):
+def test_another_format_is_told(export):
+    with pytest.raises(UserError, match=r"config\.json has format 2: this version reads 1$"):
+        opened(changed(export, format=2))
+
+
+def test_a_tokenizer_brings_no_code_of_its_own(export, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("nobody is asked whether it may run"))
     file = export / "text_space" / "tokenizer_config.json"
     named = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
     file.write_text(json.dumps(named), encoding="utf-8")

@@ -162,6 +162,18 @@ def test_latents_are_those_of_the_space(checkpoint):
     assert model.decode(x_0, mask) == model.model.text_space.to_text(model.model.text_space.decode(x_0, mask))
 
 
+def test_a_position_may_stand_for_several_tokens(composed, settings, bart_directory, saved, tmp_path):
+    backbone = ["text_space@text_space.backbone=bart_base", f"text_space.backbone.pretrained={bart_directory}"]
+    small = ["text_space.dim=6", "text_space.compression=2", "text_space.max_steps=2"]
+    saved(compose_training(composed("text_space=bart_vae", *backbone, *small, *settings[2:])))
+    model = diffusion_text.load(tmp_path / "run")
+    x_0, mask = model.encode(["stone", "river apple"])
+    tokens = model.tokens(["stone", "river apple"])[1].sum(1)
+    assert mask.sum(1).tolist() == [-(-int(many) // 2) for many in tokens]
+    assert x_0.shape == (*mask.shape, 6)
+    assert len(model.decode(x_0, mask)) == 2
+
+
 # ---- publishing
 
 
