@@ -8,21 +8,21 @@ from pathlib import Path
 import forked
 import pytest
 
-from benchmarks.mutations import FINE, read_all
+from benchmarks.mutations import FINE, exported, read_all
 from diffusion_text.runs import Run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.parametrize("kind", ["checkpoints", "runs"])
+@pytest.mark.parametrize("kind", FINE)
 @pytest.mark.parametrize("route", ["latent", "embedding"])
 def test_what_is_damaged_is_refused_in_one_line_or_as_it_was(finished, tmp_path, monkeypatch, route, kind):
     monkeypatch.chdir(tmp_path)
     run = Run(shutil.copytree(finished(route).run.directory, tmp_path / "run"))
-    outcomes = read_all(run, kind, many=40, seed=1)
+    outcomes = read_all(exported(run) if kind == "exports" else run, kind, many=40, seed=1)
     assert outcomes.keys() <= set(FINE[kind])
     assert sum(outcomes.values()) == 40
-    assert outcomes["refused"] >= 5 or kind == "runs", "most damages of a checkpoint are found"
+    assert outcomes["refused"] >= 5 or kind == "runs", "most damages are found"
 
 
 @pytest.mark.parametrize(
