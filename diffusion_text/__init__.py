@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(run: str | Path, data_dir: str | Path | None = None) -> LoadedModel:
+def load(run: str | Path) -> LoadedModel:
     """A trained model to be used from Python: that of a run directory, of an export, or of one on the Hugging Face hub,
-    `user/name` or `user/name@revision`; `data_dir`: where its corpus lies, if that is not where it lay in training.
-    Raises UserError where there is none.
+    `user/name` or `user/name@revision`. Raises UserError where there is none.
     """
     from diffusion_text.loading import opened  # which takes seconds
 
-    return opened(run, data_dir)
+    return opened(run)

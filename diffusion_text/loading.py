@@ -18,6 +18,7 @@ from diffusion_text.conditions.named import ANY
 from diffusion_text.data.tokens import token_ids
 from diffusion_text.diffusion.bound import Mean, mean_per
 from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.errors import UserError
 from diffusion_text.models.writing import Writer
 from diffusion_text.runs import Run, find_checkpoint
 from diffusion_text.shapes import Latents, Mask, Tokens
@@ -26,6 +27,7 @@ from diffusion_text.tasks.given import prompt
 from diffusion_text.tasks.infill import Infill
 from diffusion_text.tasks.nll import NLL, check_tells
 from diffusion_text.tasks.session import Session
+from diffusion_text.values import whole
 
 Asked = str | Mapping[str, Any]
 
@@ -79,17 +81,14 @@ class LoadedModel:
         """Texts, which are what `condition` says and begin with `text`, of `length` tokens; `temperature`: of the
         rounding.
         """
-        session = self.asked(
-            num_samples=num_samples, condition=named(condition), seed=seed, text=text, length=length,
-            temperature=temperature,
-        )  # fmt: skip
+        session = self.asked(num_samples, condition, seed=seed, text=text, length=length, temperature=temperature)
         return session.read(session.sample(None if text is None else prompt(session, text)))
 
     def infill(
         self, text: str, num_samples: int = 1, condition: Asked | None = None, seed: int = 0, blank: str | None = None
     ) -> list[str]:
         """Texts around the blanks of one, a token for each `_` that stands by itself, or for each `blank`."""
-        session = self.asked(num_samples=num_samples, condition=named(condition), seed=seed, text=text)
+        session = self.asked(num_samples, condition, seed=seed, text=text)
         return session.read(Infill(blank).fill(session)[1])
 
     def score(self, texts: str | Sequence[str], seed: int = 0, draws: int = 8, t_0: float | None = None) -> Score:
@@ -116,6 +115,8 @@ class LoadedModel:
     def tokens(self, texts: str | Sequence[str]) -> tuple[Tokens, Mask]:
         """Token ids of texts as the corpus has them, and their mask; refuses texts that are longer than it had any."""
         ids = token_ids(self.model.text_space.tokenizer, [texts] if isinstance(texts, str) else texts, "texts=")
+        if not ids:
+            raise UserError("texts= has no text")
         for each in ids:
             self.session.check_room(each, "texts", self.session.room(self.session.corpus.length))
         return self.session.wrap(ids)
@@ -135,20 +136,16 @@ class LoadedModel:
                 api.upload_folder(repo_id=name, folder_path=directory, commit_message=f"Step {self.session.step}")
             )
 
-    def asked(self, **wanted: Any) -> Session:
+    def asked(self, num_samples: int = 1, condition: Asked | None = None, **wanted: Any) -> Session:
         """The session in which this is wanted."""
-        return replace(self.session, sampler=self.sampler, **wanted)
+        many = whole(num_samples, "num_samples", 1)
+        named = {ANY: condition} if isinstance(condition, str) else dict(condition or {})
+        return replace(self.session, sampler=self.sampler, num_samples=many, condition=named, **wanted)
 
 
-def named(condition: Asked | None) -> dict[str, Any]:
-    """What a text is to be, by name."""
-    return {ANY: condition} if isinstance(condition, str) else dict(condition or {})
-
-
-def opened(run: str | Path, data_dir: str | Path | None = None) -> LoadedModel:
+def opened(run: str | Path) -> LoadedModel:
     """The model of a run, or of an export."""
     checkpoint = find_checkpoint(str(run), None, "outputs")
     model, config, step = restored(checkpoint)
-    corpus = partial(corpus_of, config, default_cache(), None if data_dir is None else str(data_dir))
-    sampler = assemble(config, "sampler")
+    sampler, corpus = assemble(config, "sampler"), partial(corpus_of, config, default_cache())
     return LoadedModel(Session(model, sampler, Run.of_checkpoint(checkpoint), step, data=corpus, config=config))

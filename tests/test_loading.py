@@ -109,6 +109,14 @@ def test_what_is_asked_for_is_told(composed, small_lm, local, saved, printed, tm
         model.sample(1, condition={"food": "Martian"})
 
 
+def test_nothing_is_asked_for_in_a_line(model):
+    with pytest.raises(ValueError, match=r"^num_samples=0 is not a whole number of at least 1$"):
+        model.sample(0)
+    for of in (model.score, model.encode):
+        with pytest.raises(UserError, match=r"^texts= has no text$"):
+            of([])
+
+
 # ---- likelihood
 
 
