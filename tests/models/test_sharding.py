@@ -134,7 +134,7 @@ print("all is well")
 def test_two_processes_train_what_they_share_as_one_trains_it_whole(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    for ended in forked.srun(script, cwd=tmp_path):
+    for ended in forked.srun(script, cwd=tmp_path, timeout=100):
         assert (ended.returncode, ended.stdout) == (0, "all is well\n"), ended.stderr
 
 
