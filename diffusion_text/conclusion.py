@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lightning import Trainer
+from lightning.pytorch.strategies import DDPStrategy
 
 from diffusion_text.conditions.attributes import Attributes
 from diffusion_text.conditions.garbled import Garbled
@@ -200,12 +201,14 @@ def conclude_autoencoder(training: Training, model: TextAutoencoder, logged: dic
 
 def evaluate(training: Training) -> dict[str, Any]:
     """What validation and test log for the model as it is now, whose texts all processes share."""
-    trainer, several = training.trainer, processes() > 1
+    trainer = training.trainer
+    on: dict[str, Any] = {"devices": 1}
+    if processes() > 1:
+        strategy = DDPStrategy(parallel_devices=trainer.strategy.parallel_devices)  # type: ignore[attr-defined]
+        on = {"strategy": strategy, "num_nodes": trainer.num_nodes}
     evaluator = Trainer(
         accelerator=trainer.strategy.root_device.type,
-        devices=trainer.num_devices if several else 1,
-        num_nodes=trainer.num_nodes if several else 1,
-        strategy="ddp" if several else "auto",
+        **on,
         use_distributed_sampler=False,
         logger=False,
         callbacks=[progress_bar()],

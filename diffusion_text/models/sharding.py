@@ -116,8 +116,8 @@ def local(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 
 def gathered(tensor: Any) -> Any:
-    """All of a tensor that is shared, on the CPU; all processes ask for it together."""
-    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
+    """All of a tensor that may be shared; all processes ask for it together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shared(tensor: Any, like: Tensor) -> Any:
@@ -130,8 +130,13 @@ def shared(tensor: Any, like: Tensor) -> Any:
 # ---- states, by the hooks of modules and optimizers
 
 
+def kept(tensor: Any) -> Any:
+    """All of a tensor that is shared, where there is room for all tensors."""
+    return gathered(tensor).cpu() if isinstance(tensor, DTensor) else tensor
+
+
 def gather_weights(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-    state.update({name: gathered(weight) for name, weight in state.items() if name.startswith(prefix)})
+    state.update({name: kept(weight) for name, weight in state.items() if name.startswith(prefix)})
 
 
 def share_weights(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -141,13 +146,13 @@ def share_weights(module: nn.Module, state: dict[str, Any], prefix: str, *rest: 
 
 
 def gather_moments(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    kept = state["state"]
-    state["state"] = {n: {name: gathered(value) for name, value in own.items()} for n, own in kept.items()}
+    moments = state["state"]
+    state["state"] = {n: {name: kept(value) for name, value in own.items()} for n, own in moments.items()}
 
 
 def share_moments(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     weights = chain.from_iterable(group["params"] for group in optimizer.param_groups)
     numbers = chain.from_iterable(group["params"] for group in state["param_groups"])
-    kept = state["state"]
-    pairs = [(number, weight) for number, weight in zip(numbers, weights, strict=True) if number in kept]
-    return state | {"state": {n: {name: shared(v, weight) for name, v in kept[n].items()} for n, weight in pairs}}
+    moments = state["state"]
+    pairs = [(number, weight) for number, weight in zip(numbers, weights, strict=True) if number in moments]
+    return state | {"state": {n: {name: shared(v, weight) for name, v in moments[n].items()} for n, weight in pairs}}
