@@ -23,7 +23,7 @@ SHARED = ["trainer=fsdp", *TWO[1:]]
 SHORT = [
     "trainer.max_steps=6", "trainer.val_check_interval=3", "trainer.log_every_n_steps=1", "sampler.num_steps=2",
     "preflight=warn", "num_samples=3", "report.quality=4", "report.frontier=0", "report.garbled=0",
-    "report.trace_steps=0", "data.global_batch_size=8", "data.eval_texts=25",
+    "report.trace_steps=0", "data.global_batch_size=8", "data.batch_size=5", "data.eval_texts=27",
 ]  # fmt: skip
 
 

@@ -1,14 +1,16 @@
 """What a step draws follows from the seed, the step and a text's place in it, and from nothing else."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
+from diffusion_text.data.sampling import Shares
 from diffusion_text.diffusion.time_sampling import UniformTimes
-from diffusion_text.models.step_draws import StepDraws
+from diffusion_text.models.step_draws import StepDraws, evaluation_draws
 
 CPU = torch.device("cpu")
 LIKE = torch.zeros(20, 5, 3)
@@ -38,6 +40,18 @@ def test_the_parts_of_a_step_draw_what_the_whole_does(cuts):
         assert_close(part[4], uniform[first:last], rtol=0, atol=0)
         assert_close(part[5], offsets[first:last], rtol=0, atol=0)
         assert (part[3] + first).tolist() == [text for text in chosen.tolist() if first <= text < last]
+
+
+def test_processes_that_share_a_split_draw_what_one_does():
+    def of(*ranks):
+        split = SimpleNamespace(batch_sampler=Shares(20, 6, *ranks))
+        model = SimpleNamespace(seed=1, trainer=SimpleNamespace(val_dataloaders=split))
+        batches = [evaluation_draws(model, 9, "val", number) for number in range(len(split.batch_sampler))]
+        return [draws.noise(LIKE[: draws.texts]) for draws in batches]
+
+    one, two = of(), of(2, 0) + of(2, 1)
+    assert_close(torch.cat(two), torch.cat(one), rtol=0, atol=0)
+    assert len(torch.cat(one)[:, 0, 0].unique()) == 20
 
 
 def test_shorter_batches_have_the_same_noise():
