@@ -179,8 +179,8 @@ def complaint(error: Exception) -> UserError | None:
 
 
 def options(group: str) -> list[str]:
-    """What there is to choose from."""
-    files = (CONF / group).rglob("*.yaml")
+    """What there is to choose from; of Hydra's own groups, which plugins add to, that is not known."""
+    files = [] if group.startswith("hydra") else (CONF / group).rglob("*.yaml")
     return sorted(file.relative_to(CONF / group).with_suffix("").as_posix() for file in files)
 
 
@@ -249,4 +249,4 @@ def settings() -> list[str]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
         names = [name for name in dotted(compose("train")) + dotted(compose("sample")) if "_target_" not in name]
-    return names + sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
+    return names + sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
