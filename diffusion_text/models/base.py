@@ -16,7 +16,7 @@ from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError
 from diffusion_text.figures import UNDER_SCHEDULE, Figure
 from diffusion_text.models.resuming import check_weights, renew, rewind, settings
-from diffusion_text.models.sharding import gathered, reshard, shard, unshard
+from diffusion_text.models.sharding import gathered, shard, unshard
 from diffusion_text.values import seed_number
 
 
@@ -117,11 +117,8 @@ class Trained(LightningModule, ABC):
             shard(self, self.device_mesh)
 
     def on_validation_epoch_start(self) -> None:
+        """Have all weights here until a step has gone through them, or averages take their place."""
         unshard(self)
-
-    def on_validation_model_train(self) -> None:
-        reshard(self)
-        super().on_validation_model_train()
 
     def on_train_start(self) -> None:
         """A resumed run goes by the settings that it has now, not by those that were saved."""
