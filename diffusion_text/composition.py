@@ -31,14 +31,16 @@ from diffusion_text.checkpoints import (
     restored,
     told_to,
 )
-from diffusion_text.classifying import compose_classifier, guide, read_by, reading
+from diffusion_text.classifying import compose_classifier, guide
 from diffusion_text.data.base import Encoder, TextDataModule
 from diffusion_text.data.excerpts import from_all_over
 from diffusion_text.data.sampling import steps_per_epoch
-from diffusion_text.diffusion.samplers import Sampler
+from diffusion_text.diffusion.samplers import DDIMSampler, GaussianSampler, Sampler
 from diffusion_text.environment import environment
 from diffusion_text.exports import identity
+from diffusion_text.inheriting import Read, inheriting, read_by
 from diffusion_text.models.classifier import Classifier
+from diffusion_text.models.distillation import Distilled
 from diffusion_text.models.optimisation import tried
 from diffusion_text.models.space_recipes import SpaceRecipe, TrainedSpace
 from diffusion_text.models.text_autoencoder import TextAutoencoder
@@ -98,7 +100,7 @@ def compose_training(cfg: DictConfig) -> Training:
     asked = cfg
     with refusing(""):
         read = read_by(cfg)
-        cfg = cfg if read is None else reading(cfg, read.config)
+        cfg = cfg if read is None else inheriting(cfg, read)
         check_sections(cfg)
         check_route(cfg)
         check_machine(cfg)
@@ -122,15 +124,21 @@ def compose_training(cfg: DictConfig) -> Training:
     model: Writer | TextAutoencoder | Classifier
     if is_autoencoder(cfg):
         model = compose_autoencoder(make, recipe, data, optimisation)
-    elif read is not None:
+    elif issubclass(named_class(cfg, "route"), Classifier):
+        assert read is not None
         model = compose_classifier(make, read, data, optimisation)
     else:
-        kept = run.text_space if last and recipe.kept and run.text_space.is_dir() else None
+        owner = run if read is None or last else read.run
+        kept = owner.text_space if (last or read) and recipe.kept and owner.text_space.is_dir() else None
         model = compose_diffusion(cfg, make, recipe, data, optimisation, kept)
+        if isinstance(model, Distilled):
+            assert read is not None
+            teach(model, read)
     batches = trainer.world_size * trainer.accumulate_grad_batches
     texts_per_step = data.texts_per_batch(batches) * batches
     facts = {"corpus": data.digest, "texts_per_step": texts_per_step}
-    facts |= {} if cfg.get("condition") is None and read is None else {"attributes": data.attributes}
+    told = cfg.get("condition") is not None or isinstance(model, Classifier)
+    facts |= {"attributes": data.attributes} if told else {}
     facts |= {} if read is None else {"reads": identity(read.config)}
     check_texts(facts, began, run)
     limit_steps(trainer, steps_per_epoch(len(data.splits["train"]), texts_per_step), limits)
@@ -175,6 +183,13 @@ def compose_diffusion(
         if condition.reads is not None:
             model.told_counts = condition.counts(data.splits["train"]["told"])
     return model
+
+
+def teach(student: Distilled, read: Read) -> None:
+    """Let a student learn from a finished run to go the way of that run's sampler, without its noise."""
+    own = cast(GaussianSampler, assemble(read.config, "sampler"))
+    steps, settings = student.steps * student.stride, {"score_temperature": own.score_temperature}
+    student.learn_from(read.model, DDIMSampler(steps, own.clip, own.spacing, **settings))
 
 
 def compose_autoencoder(

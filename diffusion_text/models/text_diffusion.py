@@ -242,12 +242,16 @@ class TextDiffusion(Denoising):
             noisy = self.noised(x_0, draws.noise(x_0, NUM_BINS + time_bin), t, mask)
             output = self.output(noisy.x_t, t, mask, context=context)
             self.compare(stage, noisy, output)
-            reference = self.without_context(noisy.x_t, noisy.alpha, noisy.sigma)
-            for prefix, outputs in ((stage, output), (f"{stage}/without_context", reference)):
-                losses = self.losses(batch, noisy, outputs)
-                named = {f"{prefix}/{name}": value.mean() for name, value in losses.items()}
-                self.log_dict(named, batch_size=len(x_0), sync_dist=True)
+            self.log_losses(stage, batch, noisy, output)
         self.inform(stage, batch, draws, context)
+
+    def log_losses(self, stage: str, batch: Batch, noisy: Noisy, output: Tensor) -> None:
+        """Those of an output, and of what each position says by itself."""
+        reference = self.without_context(noisy.x_t, noisy.alpha, noisy.sigma)
+        for prefix, outputs in ((stage, output), (f"{stage}/without_context", reference)):
+            losses = self.losses(batch, noisy, outputs)
+            named = {f"{prefix}/{name}": value.mean() for name, value in losses.items()}
+            self.log_dict(named, batch_size=len(noisy.x_0), sync_dist=True)
 
     @torch.no_grad()
     def inform(self, stage: str, batch: Batch, draws: StepDraws, context: Context | None = None) -> None:
