@@ -162,8 +162,8 @@ def test_control_holds_its_scales_against_nothing_asked(asked, classifier):
     ("overrides", "says"),
     [
         ([], "model=classifier reads the noise of a finished run: name it with run=RUN"),
-        (["data=python_docs"], "data= is that of the run that model=classifier reads: leave it out"),
-        (["schedule=cosine"], "schedule= is that of the run that model=classifier reads: leave it out"),
+        (["data=python_docs"], "data= is that of the run that model=classifier reads the noise of: leave it out"),
+        (["schedule=cosine"], "schedule= is that of the run that model=classifier reads the noise of: leave it out"),
     ],
 )
 def test_what_it_cannot_read_is_one_line(composed, run, tmp_path, overrides, says):
@@ -180,7 +180,7 @@ def test_runs_that_have_no_noise_or_no_attributes_are_refused(composed, lm_check
         compose_training(composed("model=classifier", "run=nowhere", *cache))
     with pytest.raises(UserError, match="is a classifier: sample the run that it reads"):
         compose_training(composed("model=classifier", f"run={classifier}", *cache))
-    with pytest.raises(UserError, match="is for model=classifier to read"):
+    with pytest.raises(UserError, match="is for model=classifier and experiment=distil: leave it out"):
         compose_training(composed(f"run={classifier}", *cache))
 
 

@@ -18,7 +18,8 @@ from diffusion_text.settings import check_machine
 CONF = Path(__file__).parents[1] / "conf"
 TASKS = [file.stem for file in sorted(CONF.glob("task/*.yaml"))]
 OPTIONS = [f"{file.parent.name}/{file.stem}" for file in sorted(CONF.glob("*/*.yaml")) if file.parent.name != "task"]
-OPTIONS = [option for option in OPTIONS if option not in ("model/classifier", "route/classifier")]  # test_classifying
+ABOUT_A_RUN = ("model/classifier", "route/classifier", "experiment/distil", "route/distilled")  # tests of their own
+OPTIONS = [option for option in OPTIONS if option not in ABOUT_A_RUN]
 NEED_A_GPU = {"trainer/gpu", "precision/fp16"}
 TRAIN_A_SPACE = {
     "model/text_autoencoder", "route/autoencoder", "text_space/bart_mini", "text_space/bart_vae", "experiment/small",

@@ -82,6 +82,11 @@ def test_no_step_reads_what_it_computes(composed, local, settings, tmp_path, rec
     assert read_in_a_step(compose_training(composed(*overrides))) == []
 
 
+def test_no_step_of_a_student_reads_what_it_computes(composed, local, lm_checkpoint, tmp_path):
+    asked = ["experiment=distil", f"run={lm_checkpoint.parents[1]}", local[-1], f"run_dir={tmp_path}", "trainer=cpu"]
+    assert read_in_a_step(compose_training(composed(*asked))) == []
+
+
 def test_what_is_read_is_found():
     weights = torch.ones(3)
     followed = Computed([weights])
