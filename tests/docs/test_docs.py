@@ -19,10 +19,12 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).parents[2]
 CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"
 FOLLOWED = (
-    "quickstart", "sharing", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting", "data", "control",
-    "index", "README",
+    "quickstart", "few_steps", "sharing", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting",
+    "data", "control", "index", "README",
 )  # fmt: skip
-MEASURED = ("schedules", "ruler", "latent_route", "embedding_route", "race")  # written by benchmarks/
+MEASURED = (  # written by benchmarks/
+    "schedules", "ruler", "latent_route", "embedding_route", "race", "few_steps_measured",
+)  # fmt: skip
 OUTPUT = ("text", "")  # what is shown and not typed
 
 COMPOSED = {  # not run, but its configuration is composed
@@ -199,6 +201,9 @@ def smaller(program, *arguments, reported):
         return ["num_samples=2", "sampler.num_steps=2", *own]
     if "model=classifier" in text:
         return ["preflight=warn", "trainer=cpu", "trainer.max_steps=2", *TINY_TRANSFORMER, "model.local_heads=null"]
+    if "experiment=distil" in text:
+        few = ["trainer.max_steps=2", "route.steps=2", "route.teacher_steps=4", "num_samples=1"]
+        return ["preflight=warn", "trainer=cpu", *few, *UNREPORTED]
     if "resume=" in text:
         return ["trainer.max_steps=4"]
     if "experiment=restore" in text:
