@@ -91,9 +91,10 @@ class Frontier:
         for nfe in self.nfe if session.sampler.any_steps else [session.sampler.nfe]:
             for knob in session.model.knobs:
                 for value in map(float, self.knobs[knob]):
-                    tokens = self.turned(session, nfe, knob, value).sample().tokens
+                    turned = self.turned(session, nfe, knob, value)
+                    tokens = turned.sample().tokens
                     scores, found = session.judge.scores(tokens), session.judge(tokens)
-                    yield Point(nfe, knob, value, scores, found.figures)
+                    yield Point(turned.sampler.nfe, knob, value, scores, found.figures)
 
     def turned(self, session: Session, nfe: int, knob: str, value: float) -> Session:
         """The session with one knob at a value."""

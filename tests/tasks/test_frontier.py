@@ -50,6 +50,13 @@ def test_every_setting_is_sampled_shown_and_written(asked, capsys):
     assert "real text" in page
 
 
+def test_what_is_told_is_what_was_spent(asked):
+    """Heun's steps take two evaluations each, but for the last: of four one is left."""
+    task, session = asked("sampler=heun", "task.nfe=[4]", "task.churn=[0]", "task.temperatures=[0]", "num_samples=2")
+    spent = {point.knob: point.nfe for point in task.points(session)}
+    assert spent == {"rounding temperature": 3, "churn": 4}
+
+
 def test_a_knob_turns_one_thing(asked):
     _, session = asked("sampler=ddpm", "sampler.num_steps=7")
     frontier = Frontier()
