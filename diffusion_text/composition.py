@@ -54,6 +54,7 @@ from diffusion_text.refusals import (
     check_parts,
     check_renewed,
     check_route,
+    check_stream,
     check_texts,
     is_autoencoder,
 )
@@ -116,6 +117,7 @@ def compose_training(cfg: DictConfig) -> Training:
     recipe = make("text_space")
     data = make("data", cache_dir=cfg.cache_dir or default_cache())
     check_length(data, recipe)
+    check_stream(cfg, data, limits)
     check_attributes(cfg, data)
     optimisation = make_optimisation(make) | {"seed": own["seed"]}
     seed_everything(own["seed"], workers=True, verbose=False)
@@ -306,6 +308,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()  # saving and loading take no time worth a bar
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's own
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")  # the latents are cached
+    warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")  # it is right
     warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
     datasets.disable_progress_bars()  # ours are shown
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # its errors are raised as well

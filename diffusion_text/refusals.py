@@ -119,6 +119,24 @@ def check_attributes(cfg: DictConfig, data: TextDataModule) -> None:
         raise UserError(f"condition={chosen.condition} needs {some}, and data={chosen.data} has none: use data={use}")
 
 
+def check_stream(cfg: DictConfig, data: TextDataModule, limits: dict[str, Any]) -> None:
+    """Refuse what needs to know all texts of a stream."""
+    if not data.streaming:
+        return
+    if limits["max_epochs"] > 0 or isinstance(limits["val_check_interval"], float):
+        raise UserError(
+            "data.streaming=true has no epochs: set trainer.max_steps= and trainer.val_check_interval= in steps, and "
+            "leave out trainer.max_epochs="
+        )
+    if not is_autoencoder(cfg) and not issubclass(named_class(cfg, "text_space"), LearnedSpace):
+        raise UserError(
+            "data.streaming=true keeps no latents, nor their statistics: use model=diffusion_lm, or "
+            "data.streaming=false"
+        )
+    if data.label or data.tells:
+        raise UserError("data.streaming=true brings texts alone: leave out data.label=, or use data.streaming=false")
+
+
 def check_condition(cfg: DictConfig) -> None:
     """Refuse a condition that the model cannot be told."""
     told = DictConfig(HydraConfig.get().runtime.choices)

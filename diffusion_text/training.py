@@ -51,9 +51,11 @@ def train(training: Training) -> None:
 def describe(training: Training) -> dict[str, str]:
     """What is about to be trained, on what, where."""
     data, trainer = training.data, training.trainer
-    texts = " + ".join(f"{len(data.splits[split]):,}" for split in SPLITS)
+    sizes = {split: f"{len(data.splits[split]):,}" for split in SPLITS}
+    if data.streaming:
+        sizes["train"] = "a stream"
     return {
-        "data": f"{type(data).__name__}, {texts} texts of up to {data.length} tokens",
+        "data": f"{type(data).__name__}, {' + '.join(sizes.values())} texts of up to {data.length} tokens",
         **training.model.describe(),
         "training": f"{trainer.max_steps:,} steps of {training.model.hparams['texts_per_step']} texts",
         "device": f"{trainer.num_devices} × {trainer.strategy.root_device.type}, {trainer.precision}",

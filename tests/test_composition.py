@@ -235,6 +235,9 @@ def no_data(monkeypatch):
         (["trainer.devices=1000000000"], ["trainer.devices=1000000000 is not a whole number of at most 1,024"]),
         (["trainer.gradient_clip_val=nan"], ["trainer.gradient_clip_val=nan"]),
         (["data.length=${nowhere}"], ["data.length: ", "nowhere"]),
+        (["data.streaming=true"], ["data.streaming=true", "latents", "model=diffusion_lm"]),
+        (["data.streaming=maybe"], ["data.streaming=maybe is neither true nor false"]),
+        (["data.buffer=0"], ["data.buffer=0 is not a whole number of at least 1"]),
         (["objective.direction=up"], ["objective.direction=up is none of maximize, minimize"]),
     ],
     ids=lambda value: value[0].split(" ")[0] if isinstance(value, list) else None,
@@ -279,6 +282,17 @@ def test_nonsense_is_refused_naming_both_sides(composed, settings, no_data, over
         (
             ["model=diffusion_lm", "condition=text"],
             "condition=text needs pairs of texts, and data=text_files has none: use data=pairs data.dir=FILE",
+        ),
+        *(
+            (
+                ["model=diffusion_lm", "data.streaming=true", epochs],
+                "data.streaming=true has no epochs: set trainer.max_st",
+            )
+            for epochs in ("trainer.max_epochs=1", "trainer.val_check_interval=0.5")
+        ),
+        (
+            ["model=diffusion_lm", "data.streaming=true", "data.label=folder"],
+            "data.streaming=true brings texts alone: leave out data.label=",
         ),
         (["schedule=learned"], "schedule=learned goes where the cross-entropy falls: it needs prediction=logits"),
         (["model=diffusion_lm", "route.self_conditioning=-1"], "route.self_conditioning=-1 is not a share"),

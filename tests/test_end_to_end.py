@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import forked
@@ -28,6 +29,10 @@ SMALL = [
     "text_space.max_steps=100", "text_space.learning_rate=5e-3",
     "data=text_files", "data.length=12", "data.batch_size=48",
     "trainer.max_steps=20", "trainer.val_check_interval=10", "trainer.log_every_n_steps=5", "sampler.num_steps=4",
+]  # fmt: skip
+EMBEDDED = [
+    "model=diffusion_lm", "tokenizer=characters", "text_space.dim=16", "model.width=16", "model.depth=1",
+    "model.heads=2",
 ]  # fmt: skip
 # 7 batches make an epoch, so steps 10, 15 and 20 each lie within one.
 UNREPORTED = ["report.quality=0", "report.frontier=0", "report.garbled=0", "report.trace_steps=0"]
@@ -561,11 +566,16 @@ def test_fewer_texts_than_a_step_takes_are_repeated(train_here, tmp_path):
             "data.batch_size=24",
             "trainer.accumulate_grad_batches=2",
         ],
+        [
+            *EMBEDDED, "data.streaming=true", "data.buffer=70", "data.num_workers=1", "trainer.max_steps=12",
+            "trainer.val_check_interval=4", "data.batch_size=8", "trainer.accumulate_grad_batches=3",
+        ],
     ],
-    ids=["steps", "epochs", "accumulation"],
-)
+    ids=["steps", "epochs", "accumulation", "streaming"],
+)  # fmt: skip
 def test_a_killed_training_goes_on_as_if_it_had_not_been(train_here, tmp_path, settings):
     whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
+    train_here = partial(train_here, own_space=settings[0] not in EMBEDDED)
     train_here(whole, *settings)
     kills = random.Random(0)
     for _ in range(3):

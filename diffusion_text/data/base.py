@@ -33,12 +33,13 @@ from diffusion_text.data.described import Described, Values, numbered, values_of
 from diffusion_text.data.excerpts import EXCERPT, EXCERPTS, as_many, from_all_over, spread
 from diffusion_text.data.reading import LEAST, SPLITS, Lines, paragraphs
 from diffusion_text.data.sampling import ResumableLoader, Shares, Steps, shared
-from diffusion_text.data.statistics import LatentMoments
+from diffusion_text.data.statistics import LatentMoments, token_statistics
+from diffusion_text.data.streaming import Readers, stand_ins
 from diffusion_text.data.tokenising import STATISTICS_FILE, opened, tokenise
 from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, pack, stream
 from diffusion_text.errors import UserError
 from diffusion_text.progress import counting
-from diffusion_text.values import LONGEST, one_of, or_null, seed_number, whole, words
+from diffusion_text.values import LONGEST, flag, one_of, or_null, seed_number, whole, words
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -82,6 +83,8 @@ class TextDataModule(LightningDataModule, ABC):
         packing: str = "paragraphs",
         eval_texts: int = 1024,
         num_proc: int | None = None,
+        streaming: bool = False,
+        buffer: int = 10_000,
     ):
         super().__init__()
         self.cache_dir = words(cache_dir, "cache_dir")
@@ -93,6 +96,8 @@ class TextDataModule(LightningDataModule, ABC):
         self.num_workers = whole(num_workers, "data.num_workers", 0, MOST_WORKERS)
         self.packing = one_of(packing, "data.packing", ("paragraphs", "stream"))
         self.eval_texts = whole(eval_texts, "data.eval_texts", 1)
+        self.streaming, self.readers = flag(streaming, "data.streaming"), Readers(self)
+        self.buffer = whole(buffer, "data.buffer", 1, LONGEST)
         self.num_proc = or_null(whole, num_proc, "data.num_proc", least=1, most=MOST_WORKERS)
 
     licence: str | None = None  # of its texts, where that is known
@@ -168,9 +173,11 @@ class TextDataModule(LightningDataModule, ABC):
                 {"tokens": self.wrap(reader.ids(text), reader.tokenizer), "told": numbered(known, self.attributes)}
                 for known, text in self.described(split)
             )
-        packed = pack if self.packing == "paragraphs" else stream
-        texts = packed(self.paragraphs_of(split, stretch), reader, self.length, self.joint)
-        return ({"tokens": text} for text in texts)
+        return ({"tokens": text} for text in self.packed(self.paragraphs_of(split, stretch), reader))
+
+    def packed(self, paragraphs: Iterable[str], reader: TextReader) -> Iterator[list[int]]:
+        """Consecutive paragraphs in texts."""
+        return (pack if self.packing == "paragraphs" else stream)(paragraphs, reader, self.length, self.joint)
 
     @cached_property
     def source(self) -> Source | None:
@@ -201,8 +208,10 @@ class TextDataModule(LightningDataModule, ABC):
         return digest.hexdigest()[:16]
 
     def tokens(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Dataset]:
-        """The texts of every split as token ids, from the cache."""
+        """The texts of every split as token ids, from the cache; of a stream some of each, which stand for all."""
         check_tokenizer(tokenizer)
+        if self.streaming:
+            return stand_ins(self, tokenizer)
         return self._cached("tokens", self._tokens_key(tokenizer), partial(tokenise, self, tokenizer))
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase, encoder: Encoder | None = None) -> None:
@@ -212,6 +221,9 @@ class TextDataModule(LightningDataModule, ABC):
         if encoder is not None:
             key = self._tokens_key(tokenizer) | {"encoder": encoder.fingerprint}
             self.splits = self._cached("latents", key, partial(self._encode, encoder))
+        if self.streaming:
+            self.statistics = token_statistics(self.splits["train"], len(tokenizer), self.length)
+            return
         self.statistics = load_file(self.directory / STATISTICS_FILE)
 
     def _encode(self, encoder: Encoder, directory: Path) -> None:
@@ -260,18 +272,27 @@ class TextDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader:
         """All steps of the training, as one epoch; a resumed run goes on after the step that it is at."""
+        if self.streaming:
+            return self.readers.loader()
         dataset, trainer = self.splits["train"], self.trainer
         if trainer is None:
             steps = Steps(len(dataset), 1, self.batch_size, seed=self.seed)
             return self._loader(dataset, sampler=steps, batch_size=self.batch_size)
         batches = trainer.accumulate_grad_batches
         size = self.texts_per_batch(batches * trainer.world_size)
-        order = (trainer.max_steps, size, batches, *self._ranks(), self.seed, trainer.global_step)
+        order = (trainer.max_steps, size, batches, *self.ranks(), self.seed, trainer.global_step)
         return self._loader(dataset, sampler=Steps(len(dataset), *order), batch_size=size)
 
     def texts_per_batch(self, batches: int) -> int:
         """The texts of each of the `batches` that make a step, on all processes; refuses what does not divide."""
         return self.batch_size if self.global_batch_size is None else shared(self.global_batch_size, batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.readers.state() if self.streaming else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.streaming:
+            self.readers.restore(state_dict)
 
     def val_dataloader(self) -> DataLoader:
         return self._in_order("validation")
@@ -290,19 +311,18 @@ class TextDataModule(LightningDataModule, ABC):
 
     def _in_order(self, split: str) -> DataLoader:
         dataset = self.evaluated(split)
-        return self._loader(dataset, batch_sampler=Shares(len(dataset), self.batch_size, *self._ranks()))
+        return self._loader(dataset, batch_sampler=Shares(len(dataset), self.batch_size, *self.ranks()))
 
-    def _ranks(self) -> tuple[int, int]:
+    def ranks(self) -> tuple[int, int]:
+        """How many processes train, and which this is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
-        return ResumableLoader(
-            dataset,
-            **order,
-            collate_fn=self.collate,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return ResumableLoader(dataset, **order, collate_fn=self.collate, **self.processes())
+
+    def processes(self) -> dict[str, Any]:
+        """What loaders have in common."""
+        return {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
 
     def collate(self, texts: list[dict]) -> dict[str, Tensor]:
         """Pad to the longest text: `tokens` and `mask` `(batch, length)`, where there are latents `latents`

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import NamedTuple
 
+from diffusion_text.cache import content_digest
 from diffusion_text.data.base import TextDataModule
-from diffusion_text.data.reading import Window, paragraphs, text_of, window
+from diffusion_text.data.reading import SPLITS, Window, paragraphs, text_of, window
 
 STRETCH = 16_000_000  # characters, or bytes, about
 CHUNK = 1 << 20
@@ -39,6 +41,14 @@ class FileCorpus(TextDataModule):
     @abstractmethod
     def piece_lines(self, piece: Piece) -> Iterator[str]:
         """What counts of a piece's lines."""
+
+    @cached_property
+    def digest(self):
+        """A fingerprint of the content, or of a stream of its files' names and of what lies where in them."""
+        if not self.streaming:
+            return super().digest
+        pieces = [[split, Path(piece.file).name, *piece[1:]] for split in SPLITS for piece in self.pieces(split)]
+        return content_digest(json.dumps(pieces))
 
     def lines(self, split):
         return chain.from_iterable(map(self.piece_lines, self.pieces(split)))

@@ -41,7 +41,7 @@ class Published(FileCorpus):
     def found(self) -> tuple[str, list[str]]:
         """The folder, and the files in it."""
         if self.dir is None:
-            return hub_files(self.repository, self.revision, self.folder, self.group)
+            return hub_files(self.repository, self.revision, self.folder, self.group, self.streaming)
         if not self.dir.is_dir():
             raise UserError(f"data.dir={self.dir} is not a folder; data={self.group} is several files")
         folder = self.dir / self.folder if (self.dir / self.folder).is_dir() else self.dir
