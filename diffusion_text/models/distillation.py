@@ -20,10 +20,11 @@ from diffusion_text.diagnostics.embeddings import HEALTH
 from diffusion_text.diffusion.distillation import share_of_first
 from diffusion_text.diffusion.losses import mean_over_real
 from diffusion_text.diffusion.predictions import EpsilonPrediction
-from diffusion_text.diffusion.samplers import GaussianSampler, draw_like, towards
+from diffusion_text.diffusion.samplers import GaussianSampler, towards
 from diffusion_text.diffusion.time_sampling import StratifiedTimes
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.latent_diffusion import LatentDiffusion
+from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.text_diffusion import Noisy, TextDiffusion
 from diffusion_text.shapes import Context, Latents, Mask, PerText, Times
 from diffusion_text.text_spaces.base import Frozen
@@ -37,11 +38,9 @@ class Distilled(TextDiffusion):
     stays as it is.
 
     Half of the texts of a training step are where the student's steps begin, the others anywhere on the teacher's way.
-    The loss on validation and test split is that of the student's steps beside the teacher's whole way; `teacher/loss`
-    is that of the teacher in as few steps.
     """
 
-    LOGGED: ClassVar = (*(name for name in TextDiffusion.LOGGED if "without_context" not in name), "val/teacher/loss")
+    LOGGED: ClassVar = tuple(name for name in TextDiffusion.LOGGED if "without_context" not in name)
     teacher: Frozen[TextDiffusion] | None = None  # neither trained nor saved
     sampler: GaussianSampler  # that the teacher walks with
     way: Tensor  # the times that it visits, from 1 to 0
@@ -74,7 +73,10 @@ class Distilled(TextDiffusion):
         places = self.places(draws.times(StratifiedTimes(), x_0.device))
         noisy = self.noised(x_0, draws.noise(x_0), self.way[places], mask)
         context = self.context(batch, draws, mask)
-        previous = unless_first(places, self.earlier_estimates(noisy, draws, context))
+        assert self.teacher is not None
+        previous = self.teacher.on(self.device).earlier_estimates(noisy, draws, context)  # its own would be confirmed
+        if previous is not None:
+            previous = previous * (places > 0)[:, None, None]  # as at the first step of a sampler
         target = self.target(noisy, places, previous, context)
         output = self.output(noisy.x_t, noisy.t, mask, previous, context)
         return noisy, output, {"loss": self.distance(output, target, noisy)}
@@ -96,18 +98,6 @@ class Distilled(TextDiffusion):
         later = self.bounded(self.predict_x0(x_m, then, noisy.mask, first, context=context))
         return torch.lerp(later, first, share_of_first(now, middle, after))
 
-    @torch.no_grad()
-    def walked(self, noisy: Noisy, places: Places, previous: Latents | None, context: Context | None) -> Latents:
-        """The x_0 of a step that ends where the teacher comes to from the beginning of one."""
-        begin = now = noisy.alpha, noisy.sigma
-        x, x_0 = noisy.x_t, noisy.x_t
-        for place in range(self.stride):
-            previous = self.taught(x, self.way[places + place], noisy.mask, previous, context)
-            after = self.levels(self.way[places + place + 1])
-            x_0 = torch.lerp(previous, x_0, share_of_first(begin, now, after))
-            x, now = towards(x, previous, now, after), after
-        return x_0
-
     def taught(self, x_t: Latents, t: Times, mask: Mask, previous: Latents | None, context: Context | None) -> Latents:
         """What the teacher takes for x_0 when it samples."""
         assert self.teacher is not None
@@ -128,20 +118,11 @@ class Distilled(TextDiffusion):
     # ---- what it is held to
 
     def evaluate(self, stage, batch, batch_idx):
-        """Beside all that a model is held to: each text at the beginning of a step, and where the teacher goes."""
+        """The loss of training, with the same draws at every evaluation, beside all that a model is held to."""
         super().evaluate(stage, batch, batch_idx)
-        assert self.teacher is not None
-        generator = torch.Generator().manual_seed(self.seed + batch_idx)
-        x_0, mask = self.encode_batch(batch, generator)
-        places = (torch.arange(len(x_0), device=x_0.device) + batch_idx) % self.steps * self.stride
-        noisy = self.noised(x_0, draw_like(x_0, generator), self.way[places], mask)
-        context = self.context(batch, generator, mask)
-        previous = unless_first(places, self.first_estimate(noisy.x_t, noisy.t, mask, context))
-        target = self.walked(noisy, places, previous, context)
-        for prefix, model in ((stage, self), (f"{stage}/teacher", self.teacher.on(self.device))):
-            output = model.output(noisy.x_t, noisy.t, mask, previous, context)
-            loss = self.distance(output, target, noisy).mean()
-            self.log(f"{prefix}/loss", loss, batch_size=len(x_0), sync_dist=True)
+        many = len(batch["mask"])
+        losses = self.trained_on(batch, StepDraws(self.seed, batch_idx, self.max_length, many))[2]
+        self.log(f"{stage}/loss", losses["loss"].mean(), batch_size=many, sync_dist=True)
 
     def log_losses(self, *args):
         pass  # against the truth, which a student does not learn
@@ -172,8 +153,3 @@ def stride(steps: int, teacher_steps: int) -> int:
     if teacher_steps % steps or teacher_steps == steps:
         raise ValueError(f"route.teacher_steps={teacher_steps} is no multiple of route.steps={steps}")
     return teacher_steps // steps
-
-
-def unless_first(places: Places, estimates: Latents | None) -> Latents | None:
-    """What the network reads as its earlier estimate: at the first step of the way there is none."""
-    return None if estimates is None else estimates * (places > 0)[:, None, None]

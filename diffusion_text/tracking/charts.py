@@ -181,12 +181,7 @@ def control(written: dict[str, Any]) -> dict[str, Any]:
 
 CURVES: dict[str, dict[str, dict[str, str]]] = {  # section: chart: {line: metric}
     "Training": {
-        "loss": {
-            "training": "train/loss",
-            "validation": "val/loss",
-            "without context": "val/without_context/loss",
-            "its teacher in as few steps": "val/teacher/loss",
-        },
+        "loss": {"training": "train/loss", "validation": "val/loss", "without context": "val/without_context/loss"},
         "information, nats a token": {
             "validation": "val/information",
             "found": "val/information_found",

@@ -78,8 +78,6 @@ def diffusion_figures(model: TextDiffusion, logged: dict[str, Any]) -> dict[str,
                 "information": with_bins(logged, f"{stage}/{TELLING}/information", len(MIDDLES)),
                 "information_error": float(logged[f"{stage}/{TELLING}/information_error"]),
             }
-        if f"{stage}/teacher/loss" in logged:
-            figures[stage]["teacher"] = {"loss": float(logged[f"{stage}/teacher/loss"])}
         for name in PREDICTORS:
             prefix = stage if name == "model" else f"{stage}/{name}"
             figures[stage][name] = {
@@ -145,13 +143,10 @@ def verdict(model: TextDiffusion, figures: dict[str, Any]) -> str:
 
 
 def loss_verdict(logged: dict[str, Any]) -> str:
-    """One sentence: what the loss is worth beside the one that needs no training and no context, or of a student beside
-    that of its teacher, were it to take as few steps.
-    """
-    if "val/teacher/loss" in logged:
-        ours, teachers = (float(logged[f"{prefix}/loss"]) for prefix in ("val", "val/teacher"))
-        return f"A step is {ours:.4g} from where its teacher's many lead, and one of the teacher's own {teachers:.4g}."
+    """One sentence: what the loss is worth beside the one that needs no training and no context, where there is one."""
     part = "diffusion" if "val/diffusion" in logged else "loss"
+    if f"val/without_context/{part}" not in logged:
+        return f"Validation loss {float(logged['val/loss']):.4g}."
     ours, reference = (float(logged[f"{prefix}/{part}"]) for prefix in ("val", "val/without_context"))
     sentence = f"Validation loss {ours:.4g}; the best predictor that sees no context has {reference:.4g}."
     return sentence if ours < GAINED * reference else f"{sentence} Nothing was learned from context."
