@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+import restaurants
 import torch
 
 from diffusion_text.composition import compose_task, compose_training
@@ -112,6 +113,22 @@ def test_its_steps_stay_what_they_were(composed, teacher, student, cache, tmp_pa
     usual = ["experiment=distil", f"run={teacher}", cache, f"run_dir={again}", *SHORT]
     with pytest.raises(UserError, match=r"was trained with route\.steps=2, which route\.steps=1 cannot go on from"):
         compose_training(composed(*usual, "route.steps=1"))
+
+
+def test_the_student_of_a_run_that_is_told_something_is_told_it_too(composed, saved, cache, tmp_path):
+    corpus = restaurants.write(tmp_path / "e2e")
+    for name in ("run", "new"):
+        (tmp_path / name).mkdir()
+    small = ["model.width=16", "model.depth=1", "model.heads=2", "text_space.dim=16", "tokenizer.vocab_size=320"]
+    asked = ["experiment=e2e_control", *small, f"data.dir={corpus}", cache, f"run_dir={tmp_path}/run", "trainer=cpu"]
+    teacher = saved(compose_training(composed(*asked))).parents[1]
+    asked = ["experiment=distil", f"run={teacher}", cache, f"run_dir={tmp_path}/new", *SHORT, *UNREPORTED]
+    train(compose_training(composed(*asked, "trainer.max_steps=2", "report.control=0")))
+    one = ["++condition.food=Italian", "num_samples=2", cache, f"run={tmp_path}/new"]
+    _, session = compose_task(composed(*one, config="sample"))
+    assert session.sampler.score_temperature == 1.0, "it has learned its teacher's"
+    assert session.model.condition.has("food")
+    assert len(session.sample().tokens) == 2
 
 
 @pytest.mark.parametrize(
