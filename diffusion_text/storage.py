@@ -186,8 +186,9 @@ def disk_trouble(error: BaseException) -> UserError | None:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in codes:
             return not_written(Path(seen.filename) if seen.filename else Path("a file"), seen)
-        if found := re.search(r"\(os error (\d+)\)", str(seen)):  # as Rust's libraries have it
-            return not_written(Path("a file"), OSError(int(found[1]), os.strerror(int(found[1]))))
+        if found := re.search(r"\(os error (\d+)\)|^OSError: \[Errno (\d+)\]", str(seen), re.MULTILINE):
+            number = int(found[1] or found[2])  # as Rust's libraries have it, or another process's traceback
+            return not_written(Path("a file"), OSError(number, os.strerror(number)))
         seen, codes = seen.__cause__ or seen.__context__, FULL  # which explains whatever came of it
     return None
 

@@ -254,8 +254,10 @@ def test_a_full_disk_is_told_whichever_library_met_it(tmp_path):
     named = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x"))
     assert str(storage.disk_trouble(named)).startswith(f"cannot write {tmp_path / 'x'}: No space left on device; ")
     of_rust = RuntimeError("SafetensorError: Error while serializing: I/O error: No space (os error 28)")
+    of_a_worker = RuntimeError("Traceback:\n  File x, line 1\nOSError: [Errno 28] No space left on device\n")
     told = "cannot write a file: No space left on device; make room, and start it again"
-    assert str(storage.disk_trouble(of_rust)) == told
+    assert str(storage.disk_trouble(of_rust)) == str(storage.disk_trouble(of_a_worker)) == told
+    assert storage.disk_trouble(RuntimeError("it said OSError: [Errno 28]")) is None
 
 
 def test_a_place_that_may_not_be_written_to_has_others_beside_it():

@@ -47,8 +47,9 @@ class FileCorpus(TextDataModule):
         """A fingerprint of the content, or of a stream of its files' names and of what lies where in them."""
         if not self.streaming:
             return super().digest
+        settings = [getattr(self, name) for name in self.telling]
         pieces = [[split, Path(piece.file).name, *piece[1:]] for split in SPLITS for piece in self.pieces(split)]
-        return content_digest(json.dumps(pieces))
+        return content_digest(json.dumps([settings, pieces]))
 
     def lines(self, split):
         return chain.from_iterable(map(self.piece_lines, self.pieces(split)))

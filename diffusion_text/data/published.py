@@ -92,8 +92,8 @@ def groups_of(file: str) -> list[Piece]:
 class OpenWebText(Published):
     """Eight million web pages, `Skylion007/openwebtext` (Gokaslan & Cohen 2019).
 
-    Nobody publishes splits. The last `held_out` pages, a hundred thousand of which MDLM (Sahoo et al. 2024) keeps for
-    validation, are kept: half of them validate, half test.
+    Nobody publishes splits; MDLM (Sahoo et al. 2024) validates on the last hundred thousand pages. Of so many, or of
+    `held_out`, half validate here and half test.
     """
 
     group, repository, folder = "openwebtext", "Skylion007/openwebtext", "plain_text"

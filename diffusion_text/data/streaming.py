@@ -55,14 +55,8 @@ class Stream(IterableDataset):
     """
 
     def __init__(self, data: TextDataModule, places: list[Place], rank: int, ranks: int, first: int, batches: int):
-        self.data, self.places, self.rank, self.ranks, self.first, self.batches = (
-            data,
-            places,
-            rank,
-            ranks,
-            first,
-            batches,
-        )
+        self.data, self.places, self.rank, self.ranks = data, places, rank, ranks
+        self.first, self.batches = first, batches
 
     def __len__(self) -> int:
         return self.batches
@@ -152,9 +146,9 @@ class Readers:
         """All steps of the training, as one epoch; a resumed run's from where its readers were."""
         data, trainer = self.data, self.data.trainer
         ranks, rank = data.ranks()
-        last, step, per_step = (1, 0, 1)
-        if trainer is not None:
-            last, step, per_step = trainer.max_steps, trainer.global_step, trainer.accumulate_grad_batches
+        last, step, per_step = (
+            (trainer.max_steps, trainer.global_step, trainer.accumulate_grad_batches) if trainer else (1, 0, 1)
+        )
         places = self.places[rank] if step else [Place()] * max(1, data.num_workers)
         self.after = {step: places}
         stream = Stream(data, places, rank, ranks, step * per_step, last * per_step)
@@ -163,7 +157,7 @@ class Readers:
     def state(self) -> dict[str, Any]:
         """Where they are after the step that was made last, in plain values."""
         trainer = self.data.trainer
-        if trainer is None or trainer.global_step not in self.after:
+        if trainer is None or not self.after:
             return {}
         own = [[*place] for place in self.after[trainer.global_step]]
         places: list[Any] = [own] * trainer.world_size

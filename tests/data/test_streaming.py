@@ -179,6 +179,7 @@ def test_the_digest_follows_what_lies_where(stream, words_file, tmp_path):
     moved = tmp_path / "moved" / words_file.name
     moved.write_bytes(words_file.read_bytes())
     assert TextFiles("unused", dir=str(moved), streaming=True).digest == first
+    assert TextFiles("unused", dir=str(moved), streaming=True, column="other").digest != first
     moved.write_bytes(words_file.read_bytes() + b"more\n")
     assert TextFiles("unused", dir=str(moved), streaming=True).digest != first
 

@@ -1,0 +1,115 @@
+"""Memory and time against the size of a corpus: python -m benchmarks.corpus_size [megabytes=2000] [steps=60]
+[place=/tmp] [OVERRIDE ...]
+
+Words are drawn by Zipf's law into one text file, which is tokenised (cold), trained on again (warm), and streamed. Of
+each training: seconds to the first step; the most memory that a process of it had resident, with and without the pages
+of files that it maps, which the system takes back as it needs them; CPU seconds of all its processes.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from lightning import Callback
+
+from benchmarks.rows import ROOT, table
+from diffusion_text.commands import arguments, command
+
+RECIPE = [
+    "model=diffusion_lm", "tokenizer=bpe", "model.width=128", "model.depth=2", "model.heads=4", "text_space.dim=64",
+    "trainer=cpu", "report.quality=16", "report.frontier=0", "report.garbled=0", "report.trace_steps=4",
+    "num_samples=2", "sampler.num_steps=8", "data.batch_size=16", "data.eval_texts=256", "preflight=warn",
+    "+callbacks.first={_target_:benchmarks.corpus_size.FirstStep}",
+]  # fmt: skip
+SIDES: dict[str, list[str]] = {"cold": [], "warm": [], "streamed": ["data.streaming=true"]}
+STARTED = "DIFFUSION_TEXT_STARTED"
+DRAWN = 200_000  # words at a time
+
+
+class FirstStep(Callback):
+    """Says when the first step is done."""
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 1:
+            Path(os.environ[STARTED]).write_text(str(time.time()))
+
+
+def main(argv: list[str]) -> None:
+    given = [argument for argument in argv if "." in argument.partition("=")[0]]
+    _, chosen = arguments([a for a in argv if a not in given], {"megabytes": 2_000, "steps": 60, "place": "/tmp"})
+    rows = []
+    with tempfile.TemporaryDirectory(dir=chosen["place"]) as folder:
+        place = Path(folder)
+        write(place / "corpus.txt", chosen["megabytes"] * 1_000_000)
+        for side, overrides in SIDES.items():
+            own = [f"data.dir={place}/corpus.txt", f"cache_dir={place}/cache", f"hydra.run.dir={place}/{side}"]
+            steps = [f"trainer.max_steps={chosen['steps']}", f"trainer.val_check_interval={chosen['steps'] // 2}"]
+            rows.append([side, *train([*RECIPE, "data=text_files", *own, *steps, *overrides, *given], place)])
+            print(rows[-1], flush=True)
+        tokens = sum(file.stat().st_size for file in place.glob("cache/tokens/*/*/*.arrow"))
+    print(f"{chosen['megabytes']:,} MB of text, {tokens / 1e6:,.0f} MB of tokens\n")
+    print(table(["", "first step, s", "whole, s", "CPU, s", "resident, MB", "without mapped files, MB"], rows))
+
+
+def write(file: Path, size: int) -> None:
+    """A text of so many characters, in paragraphs of 20 to 120 of 50,000 words of Zipf's frequencies."""
+    chance = np.random.default_rng(0)
+    letters = np.array([*"etaoinshrdlucmfwypvbgkjqxz"])
+    words = np.array(["".join(chance.choice(letters, length)) for length in chance.integers(2, 11, 50_000)], object)
+    shares = np.cumsum(1 / np.arange(1, len(words) + 1))
+    written = 0
+    with file.open("w", encoding="utf-8") as stream:
+        while written < size:
+            drawn = words[np.searchsorted(shares, shares[-1] * chance.random(DRAWN))]
+            parts = np.split(drawn, np.cumsum(chance.integers(20, 120, DRAWN // 120)))
+            written += stream.write("".join(f"{' '.join(part)}.\n\n" for part in parts if len(part)))
+
+
+def train(overrides: list[str], place: Path) -> list[str]:
+    """What a training takes: a row of the table."""
+    note = place / "first"
+    environment = os.environ | {STARTED: str(note), "PYTHONPATH": str(ROOT)}
+    began, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.Popen([sys.executable, "train.py", *overrides], cwd=ROOT, env=environment)
+    most = {"VmRSS": 0, "RssAnon": 0}
+    watching = threading.Thread(target=watch, args=(process, most))
+    watching.start()
+    if process.wait():
+        sys.exit(f"train.py ended with {process.returncode}")
+    watching.join()
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    numbers = (float(note.read_text()) - began, time.time() - began, cpu, most["VmRSS"] / 1e3, most["RssAnon"] / 1e3)
+    return [f"{number:,.1f}" if number < 100 else f"{number:,.0f}" for number in numbers]
+
+
+def watch(process: subprocess.Popen, most: dict[str, int]) -> None:
+    """Keep the most kB that any process of a training has had, four times a second."""
+    while process.poll() is None:
+        for status in statuses(process.pid):
+            for name in most:
+                most[name] = max(most[name], int(status.get(name, "0 kB").split()[0]))
+        time.sleep(0.25)
+
+
+def statuses(pid: int) -> list[dict[str, str]]:
+    """What the system says of a process, and of all that it has started."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    own = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return [own, *(status for child in children for status in statuses(int(child)))]
+
+
+if __name__ == "__main__":
+    command(main, __doc__ or "")
