@@ -12,7 +12,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from diffusion_text.conditions.attributes import Attributes
 from diffusion_text.conditions.garbled import Garbled
-from diffusion_text.data.base import SPLITS, TextDataModule, tokenizer_digest
+from diffusion_text.data.base import SPLITS, TextDataModule
+from diffusion_text.data.tokens import tokenizer_digest
 from diffusion_text.figures import typed
 from diffusion_text.metrics.text_quality import TextQuality
 from diffusion_text.models.classifier import Classifier

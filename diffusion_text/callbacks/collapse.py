@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -66,9 +67,17 @@ class CollapseMonitor(Callback):
             raise UserError(f"callbacks.collapse watches x_0 and {type(pl_module).__name__} has none: leave it out")
 
     def on_fit_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        self.judge = Judge(data.splits, pl_module.text_space.tokenizer)
-        self.real = self.judge(self.judge.real("validation", self.num_samples))
+        self.judged = trainer.datamodule.splits, pl_module.text_space.tokenizer  # type: ignore[attr-defined]
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The judge, who takes some seconds to come: at the first check, and not before the first step."""
+        return Judge(*self.judged)
+
+    @cached_property
+    def real(self) -> Quality:
+        """What real text is like."""
+        return self.judge(self.judge.real("validation", self.num_samples))
 
     def on_train_start(self, trainer: Trainer, pl_module: TextDiffusion) -> None:  # type: ignore[override]
         if trainer.is_global_zero:

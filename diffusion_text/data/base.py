@@ -36,7 +36,7 @@ from diffusion_text.data.sampling import ResumableLoader, Shares, Steps, shared
 from diffusion_text.data.statistics import LatentMoments, token_statistics
 from diffusion_text.data.streaming import Readers, stand_ins
 from diffusion_text.data.tokenising import STATISTICS_FILE, opened, tokenise
-from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, pack, stream
+from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, pack, stream, tokenizer_digest
 from diffusion_text.errors import UserError
 from diffusion_text.progress import counting
 from diffusion_text.values import LONGEST, flag, one_of, or_null, seed_number, whole, words
@@ -351,8 +351,3 @@ def real_positions(texts: list[Tensor]) -> Tensor:
     """The mask `(batch, length)` of texts that are padded to the longest."""
     lengths = torch.tensor([len(text) for text in texts])
     return torch.arange(int(lengths.max())) < lengths[:, None]
-
-
-def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A fingerprint of what a tokenizer does."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]

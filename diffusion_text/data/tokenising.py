@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STATISTICS_FILE = "statistics.safetensors"
 REFUSED = "refused"  # the file in which a process leaves what it was refused with
+TOGETHER = 1_000_000  # tokens that are written at once; to map a file is to touch it as often
 SHORT = 1 << 16  # tokens that two bytes tell apart
 
 
@@ -50,6 +51,7 @@ def tokenise(data: TextDataModule, tokenizer: PreTrainedTokenizerBase, directory
                 partial(texts_of, data=data, split=split, tokenizer=tokenizer, notes=building),
                 features=features(data, tokenizer), gen_kwargs={"stretches": stretches}, cache_dir=str(building),
                 num_proc=processes if processes > 1 else None, split=datasets.NamedSplit(split), fingerprint=split,
+                writer_batch_size=-(-TOGETHER // data.length),
             )  # fmt: skip
         for file in dataset.cache_files:
             Path(file["filename"]).rename(place / Path(file["filename"]).name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -116,3 +117,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 def named(tokenizer: PreTrainedTokenizerBase) -> str:
     """What a user knows a tokenizer by."""
     return f"the tokenizer {tokenizer.name_or_path}".strip()
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A fingerprint of what a tokenizer does."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]

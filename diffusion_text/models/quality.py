@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from diffusion_text.data.base import pad
-from diffusion_text.data.excerpts import from_all_over
+from diffusion_text.data.excerpts import from_all_over, spread
 from diffusion_text.errors import UserError
 from diffusion_text.metrics.frontier import TextScores
 from diffusion_text.metrics.ngrams import Text, per_text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from diffusion_text.models.writing import Writer
 
 JUDGED = 64  # texts at a time
-MEASURED = 1_000  # texts that tell how long texts are
+BLOCK = 1_000  # texts that lie together, the first of which tell how long all are
 COUNTED = 2_000_000  # tokens of the training split, about, whose n-grams are counted
 FOLLOWED = 1_000_000  # of these, from which trigrams are drawn
 
@@ -47,9 +47,15 @@ def check_judge(network: Writer, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def counted(texts: Dataset) -> Dataset:
-    """A training split's texts, or of a large one COUNTED tokens from all over it."""
-    some = from_all_over(texts, MEASURED)["tokens"]
-    return from_all_over(texts, COUNTED * len(some) // sum(map(len, some)))
+    """A training split's texts, or of a large one COUNTED tokens from all over it, in blocks that are read at once."""
+    from datasets import concatenate_datasets
+
+    some = list(texts[:BLOCK]["tokens"])
+    many = COUNTED * len(some) // sum(map(len, some))
+    if len(texts) <= many:
+        return texts
+    starts = spread(range(0, len(texts), BLOCK), -(-many // BLOCK))
+    return concatenate_datasets([texts.select(range(start, min(start + BLOCK, len(texts)))) for start in starts])
 
 
 class Judge:

@@ -118,10 +118,15 @@ def test_commas_and_nothing_but_special_tokens_raise_alarms_and_real_text_does_n
     assert set(alarms(torch.full_like(real, tokenizer.mask_token_id))) == {"collapse/special"}
 
 
-def test_of_a_large_corpus_the_judge_counts_texts_from_all_over_it(corpus, judge, monkeypatch):
+def test_of_a_large_corpus_the_judge_counts_blocks_from_all_over_it(corpus, judge, monkeypatch):
     tokenizer, splits = corpus
     monkeypatch.setattr("diffusion_text.models.quality.COUNTED", 2_000)
+    monkeypatch.setattr("diffusion_text.models.quality.BLOCK", 10)
     few = Judge(splits, tokenizer)
-    assert 1_000 < sum(map(len, few.texts)) <= 2_000 < sum(map(len, judge.texts))
-    last = [text[~torch.isin(text, few.special)].tolist() for text in splits["train"][-1:]["tokens"]]
-    assert few.texts[-1].tolist() == last[0]
+    assert 1_500 < sum(map(len, few.texts)) < 2_500 < sum(map(len, judge.texts))
+    everything, some = ([text.tolist() for text in each.texts] for each in (judge, few))
+    assert some[:10] == everything[:10]
+    assert some[-1] == everything[-1]
+    starts = [place for place in range(0, len(everything), 10) if everything[place : place + 10] == some[10:20]]
+    assert starts
+    assert starts[0] > 10
