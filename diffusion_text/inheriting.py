@@ -68,8 +68,10 @@ def inheriting(cfg: DictConfig, read: Read) -> DictConfig:
         for name in TAKEN[Distilled if taught else Classifier]:
             cfg[name] = with_class(read.config.get(name))
         for name, value in own.items():
-            if value is not None or name != "data.dir":
+            if value is not None:
                 OmegaConf.update(cfg, name, value)
+        if own["data.batch_size"] is not None:
+            cfg.data.global_batch_size = own["data.global_batch_size"]
         if taught:
             own_route = {name: value for name, value in cfg.route.items() if name != "_target_"}
             cfg.route = with_class(read.config["route"]) | own_route | {"_target_": path(student_of(read.model))}

@@ -108,6 +108,21 @@ def test_a_student_teaches_another(composed, student, cache, tmp_path):
     assert type(training.model) is type(training.model.teacher.module)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "texts"),
+    [([], 8), (["data.batch_size=5"], 5), (["data.global_batch_size=6"], 6)],
+    ids=["its teacher's", "batches of its own", "steps of its own"],
+)
+def test_a_step_has_its_teachers_texts_or_its_own(composed, saved, local, tmp_path, overrides, texts):
+    small = ["text_space.dim=16", "model.width=16", "model.depth=1", "model.heads=2", "data.global_batch_size=8"]
+    teacher = tmp_path / "teacher"
+    base = ["experiment=embedding_flow", *local, *small, "trainer=cpu"]
+    saved(compose_training(composed(*base, f"run_dir={teacher}")))
+    run = ["experiment=distil", f"run={teacher}", local[-1], *SHORT]
+    training = compose_training(composed(*run, f"run_dir={tmp_path}/student", *overrides))
+    assert training.model.hparams.texts_per_step == texts
+
+
 def test_its_steps_stay_what_they_were(composed, teacher, student, cache, tmp_path):
     again = shutil.copytree(student, tmp_path / "again")
     usual = ["experiment=distil", f"run={teacher}", cache, f"run_dir={again}", *SHORT]

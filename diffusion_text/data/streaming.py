@@ -49,13 +49,15 @@ class Place(NamedTuple):
 
 
 class Stream(IterableDataset):
-    """Batches of a process, without end, each with the `place` after it.
+    """The batches of a process, of `size` texts, without end, each with the `place` after it.
 
     Its workers take turns, and so do their places: that whose turn comes first reads as the `first`th of them.
     """
 
-    def __init__(self, data: TextDataModule, places: list[Place], rank: int, ranks: int, first: int, batches: int):
-        self.data, self.places, self.rank, self.ranks = data, places, rank, ranks
+    def __init__(
+        self, data: TextDataModule, size: int, places: list[Place], rank: int, ranks: int, first: int, batches: int
+    ):
+        self.data, self.size, self.places, self.rank, self.ranks = data, size, places, rank, ranks
         self.first, self.batches = first, batches
 
     def __len__(self) -> int:
@@ -67,7 +69,7 @@ class Stream(IterableDataset):
         reader = self.rank * len(self.places) + turn
         texts = self.shuffled(self.places[turn], reader)
         try:
-            while batch := list(islice(texts, data.batch_size)):
+            while batch := list(islice(texts, self.size)):
                 rows = [{"tokens": torch.from_numpy(text)} for _, text in batch]
                 yield data.collate(rows) | {"place": torch.tensor(batch[-1][0])}
         except UserError as refusal:  # which a worker would tell in many lines
@@ -151,7 +153,8 @@ class Readers:
         )
         places = self.places[rank] if step else [Place()] * max(1, data.num_workers)
         self.after = {step: places}
-        stream = Stream(data, places, rank, ranks, step * per_step, last * per_step)
+        size = data.texts_per_batch(per_step * ranks)
+        stream = Stream(data, size, places, rank, ranks, step * per_step, last * per_step)
         return StreamLoader(stream, per_step, self.after, **data.processes())
 
     def state(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def taken(data, batches):
 
 def read(data, reader=0, readers=1, place=START):
     """The texts that one of several readers comes to, each with where it lies, before they are shuffled."""
-    source = Stream(data, [START] * readers, 0, 1, 0, 1)
+    source = Stream(data, 4, [START] * readers, 0, 1, 0, 1)
     return ((where, tuple(text.tolist())) for where, text in source.texts(place, reader))
 
 
@@ -106,6 +106,13 @@ def test_readers_share_an_epoch(stream, monkeypatch, stretch, readers):
 def test_each_process_has_its_own_readers(stream):
     first, second = (set(taken(stream(ranks=(2, rank)), 10)) for rank in (0, 1))
     assert not first & second
+
+
+def test_a_step_has_the_texts_that_are_given_globally(stream):
+    data = stream(ranks=(2, 0), global_batch_size=18)
+    assert {len(batch["tokens"]) for batch in islice(data.train_dataloader(), 9)} == {3}
+    with pytest.raises(UserError, match="global_batch_size=16 is not shared evenly by the 6 batches of a step"):
+        stream(ranks=(2, 0), global_batch_size=16).train_dataloader()
 
 
 # ---- going on
