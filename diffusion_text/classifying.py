@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from diffusion_text.checkpoints import Config, Make, restore_classifier
-from diffusion_text.data.base import Encoder, TextDataModule
+from diffusion_text.data.base import TextDataModule
 from diffusion_text.errors import UserError
 from diffusion_text.exports import identity
 from diffusion_text.inheriting import Read
 from diffusion_text.models.classifier import Classifier, Source, Steering
+from diffusion_text.models.space_recipes import SpaceRecipe
 from diffusion_text.runs import find_checkpoint
 from diffusion_text.values import number, or_null, whole, words
 
 
-def compose_classifier(make: Make, read: Read, data: TextDataModule, optimisation: dict[str, Any]) -> Classifier:
+def compose_classifier(
+    make: Make,
+    read: Read,
+    recipe: SpaceRecipe,
+    data: TextDataModule,
+    optimisation: dict[str, Any],
+    device: torch.device,
+) -> Classifier:
     """The training of a classifier on a run's corpus."""
     if data.tells != "attributes":
         raise UserError("model=classifier reads attributes, and the corpus of that run has none: train it on data=e2e")
     space = read.model.text_space
-    data.prepare(space.tokenizer, cast(Encoder, space) if space.encodes_ahead else None)
+    recipe.prepare(data, space, device)
     denoiser = make("model", dim=space.dim)
     parts = {"values": data.attributes, "dim": space.dim, "time_sampling": make("time_sampling")}
     source = Source(read.model.requires_grad_(False))

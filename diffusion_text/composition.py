@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import datasets
+import torch
 import transformers
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -32,7 +33,7 @@ from diffusion_text.checkpoints import (
     told_to,
 )
 from diffusion_text.classifying import compose_classifier, guide
-from diffusion_text.data.base import Encoder, TextDataModule
+from diffusion_text.data.base import TextDataModule
 from diffusion_text.data.excerpts import from_all_over
 from diffusion_text.data.sampling import steps_per_epoch
 from diffusion_text.diffusion.samplers import DDIMSampler, GaussianSampler, Sampler
@@ -117,22 +118,23 @@ def compose_training(cfg: DictConfig) -> Training:
     recipe = make("text_space")
     data = make("data", cache_dir=cfg.cache_dir or default_cache())
     check_length(data, recipe)
-    check_stream(cfg, data, limits)
+    check_stream(cfg, data, recipe, limits)
     check_attributes(cfg, data)
     optimisation = make_optimisation(make) | {"seed": own["seed"]}
     seed_everything(own["seed"], workers=True, verbose=False)
     trainer = build_trainer(cfg, limits)
     check_launch(trainer)
+    device = trainer.strategy.root_device
     model: Writer | TextAutoencoder | Classifier
     if is_autoencoder(cfg):
         model = compose_autoencoder(make, recipe, data, optimisation)
     elif issubclass(named_class(cfg, "route"), Classifier):
         assert read is not None
-        model = compose_classifier(make, read, data, optimisation)
+        model = compose_classifier(make, read, recipe, data, optimisation, device)
     else:
         owner = run if read is None or last else read.run
         kept = owner.text_space if (last or read) and recipe.kept and owner.text_space.is_dir() else None
-        model = compose_diffusion(cfg, make, recipe, data, optimisation, kept)
+        model = compose_diffusion(cfg, make, recipe, data, optimisation, device, kept)
         if isinstance(model, Distilled):
             assert read is not None
             teach(model, read)
@@ -163,7 +165,8 @@ def compose_diffusion(
     recipe: SpaceRecipe,
     data: TextDataModule,
     optimisation: dict[str, Any],
-    kept: Path | None = None,
+    device: torch.device,
+    kept: Path | None,
 ) -> Writer:
     """A model that writes, over `data`, which is tokenised here, and encoded where nothing of that is trained; in the
     text space that lies in `kept`, if the run has one already.
@@ -173,15 +176,14 @@ def compose_diffusion(
     condition = conditioned(make, {"condition": cfg.get("condition"), "attributes": data.attributes}, recipe.dim)
     denoiser = make("model", dim=recipe.dim, estimates=estimates_read(cfg.route), **told_to(condition))
     space = recipe.load(kept) if kept else recipe.build(data)
-    data.prepare(space.tokenizer, cast(Encoder, space) if space.encodes_ahead else None)
+    recipe.prepare(data, space, device)
     longest = len(data.statistics["length_counts"]) - 1
     parts["condition"] = condition
     model = make("route", denoiser=denoiser, text_space=space, max_length=longest, **given(parts), **optimisation)
     model.set_statistics(**data.statistics)
     if condition is not None:
         texts = from_all_over(data.splits["train"], condition.remembers)
-        columns = [name for name in texts.column_names if name != "latents"]
-        condition.remember({name: list(texts[name]) for name in columns}, space)
+        condition.remember({name: list(texts[name]) for name in texts.column_names}, space)
         if condition.reads is not None:
             model.told_counts = condition.counts(data.splits["train"]["told"])
     return model

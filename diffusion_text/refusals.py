@@ -34,6 +34,7 @@ RENEWED = (
     "data.num_workers",
     "data.num_proc",
     "data.eval_texts",
+    "text_space.cache",
 )  # what a resumed run may have otherwise, besides the machinery
 
 NEEDED = {  # by what a condition reads: what it needs, and which data has it
@@ -119,7 +120,7 @@ def check_attributes(cfg: DictConfig, data: TextDataModule) -> None:
         raise UserError(f"condition={chosen.condition} needs {some}, and data={chosen.data} has none: use data={use}")
 
 
-def check_stream(cfg: DictConfig, data: TextDataModule, limits: dict[str, Any]) -> None:
+def check_stream(cfg: DictConfig, data: TextDataModule, recipe: SpaceRecipe, limits: dict[str, Any]) -> None:
     """Refuse what needs to know all texts of a stream."""
     if not data.streaming:
         return
@@ -128,11 +129,8 @@ def check_stream(cfg: DictConfig, data: TextDataModule, limits: dict[str, Any]) 
             "data.streaming=true has no epochs: set trainer.max_steps= and trainer.val_check_interval= in steps, and "
             "leave out trainer.max_epochs="
         )
-    if not is_autoencoder(cfg) and not issubclass(named_class(cfg, "text_space"), LearnedSpace):
-        raise UserError(
-            "data.streaming=true keeps no latents, nor their statistics: use model=diffusion_lm, or "
-            "data.streaming=false"
-        )
+    if recipe.cache not in (None, "none"):
+        raise UserError(f"data.streaming=true keeps no latents: leave out text_space.cache={recipe.cache}")
     if data.label or data.tells:
         raise UserError("data.streaming=true brings texts alone: leave out data.label=, or use data.streaming=false")
 

@@ -169,13 +169,15 @@ def not_written(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {error.strerror or first_line(error)}; {remedy}, and start it again")
 
 
-def check_room(directory: Path, size: int) -> None:
-    """Raise UserError where a directory's disk has no room for so many bytes more."""
+def check_room(directory: Path, size: int, what: str, instead: str) -> None:
+    """Raise UserError where a directory's disk has no room for so many bytes more; what they are, and what else may be
+    done.
+    """
     free = shutil.disk_usage(directory).free
     if free < size:
         raise UserError(
-            f"the checkpoints in {directory} take up to {size / 1e6:,.1f} MB and its disk has {free / 1e6:,.1f} MB "
-            "free: make room, or choose another hydra.run.dir"
+            f"{what} in {directory} take up to {size / 1e6:,.1f} MB and its disk has {free / 1e6:,.1f} MB free: make "
+            f"room, or {instead}"
         )
 
 

@@ -18,6 +18,7 @@ from diffusion_text.models.base import Trained
 from diffusion_text.models.sharding import Sharded, hollow
 from diffusion_text.runs import Run
 from diffusion_text.storage import check_room, is_stored, older, write_json
+from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.tracking.loggers import RunCSVLogger
 from diffusion_text.tracking.summary import preflight_table, startup_table
 from diffusion_text.tracking.wandb_logger import finish
@@ -56,6 +57,7 @@ def describe(training: Training) -> dict[str, str]:
         sizes["train"] = "a stream"
     return {
         "data": f"{type(data).__name__}, {' + '.join(sizes.values())} texts of up to {data.length} tokens",
+        **({} if data.store is None else {"latents": data.store.about}),
         **training.model.describe(),
         "training": f"{trainer.max_steps:,} steps of {training.model.hparams['texts_per_step']} texts",
         "device": f"{trainer.num_devices} × {trainer.strategy.root_device.type}, {trainer.precision}",
@@ -88,10 +90,13 @@ def fit(training: Training) -> float:
     for logger in trainer.loggers:
         if isinstance(logger, RunCSVLogger) and trainer.is_global_zero:
             logger.keep(training.step)
-    check_room(run.directory, room(model, run))
+    check_room(run.directory, room(model, run), "the checkpoints", "choose another hydra.run.dir")
     started = time.monotonic()
     if training.compiled:
         cast(Denoiser, model.denoiser).compile(dynamic=True)  # batches, and their shares for self-conditioning, differ
+        store = training.data.store
+        if store is not None and not store.splits:
+            cast(BartSpace, model.text_space).compile_encoder()
     try:
         trainer.fit(model, training.data, ckpt_path=checkpoint, weights_only=True)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:

@@ -514,16 +514,34 @@ def test_the_learning_rate_of_a_resumed_run_is_that_of_its_settings(train_here, 
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler")
-def test_a_compiled_denoiser_is_trained_as_another_is(call, corpus_file, run, tmp_path):
+def test_a_compiled_network_is_trained_as_another_is_and_so_is_one_that_encodes_in_the_step(
+    call, corpus_file, run, train_here, tmp_path
+):
+    eager, compiled = Run(tmp_path / "eager"), Run(tmp_path / "compiled")
+    train_here(eager, "text_space.cache=none", "num_samples=0", "callbacks.samples=null")
     settings = [*SMALL, *UNREPORTED, "num_samples=0", "callbacks.samples=null", "trainer.compile=true"]
-    result = call("train.py", *settings, f"data.dir={corpus_file}", f"hydra.run.dir={tmp_path}/compiled")
+    place = [f"data.dir={corpus_file}", f"hydra.run.dir={compiled.directory}", "text_space.cache=none"]
+    result = call("train.py", *settings, *place)
     assert result.returncode == 0, result.stderr
-    eager, compiled = (
-        [float(row["train/loss"]) for row in rows(Run(directory)) if row["train/loss"]]
-        for directory in (run.directory, tmp_path / "compiled")
-    )
-    assert compiled == pytest.approx(eager, rel=1e-5)
-    assert set(load(Run(tmp_path / "compiled").last)["state_dict"]) == set(load(run.last)["state_dict"])
+    assert re.search(r"latents +encoded in the step, \d+ MB of them in all", result.stdout)
+    losses = {r: [float(row["train/loss"]) for row in rows(r) if row["train/loss"]] for r in (run, eager, compiled)}
+    assert losses[compiled] == pytest.approx(losses[eager], rel=1e-5)
+    assert losses[eager] == pytest.approx(losses[run], rel=1e-2)  # whose latents are kept in sixteen bits
+    assert set(load(compiled.last)["state_dict"]) == set(load(run.last)["state_dict"])
+
+
+def test_latents_in_memory_are_those_on_the_disk(train_here, run, tmp_path):
+    memory = Run(tmp_path / "memory")
+    train_here(memory, "text_space.cache=memory")
+    assert differences(load(memory.last), load(run.last)) == []
+
+
+def test_latents_of_a_stream_are_encoded_in_the_step(train_here, tmp_path):
+    streamed = Run(tmp_path / "streamed")
+    train_here(streamed, "data.streaming=true", "data.buffer=50", "trainer.max_steps=10")
+    whole = load(streamed.last)
+    train_here(streamed, "data.streaming=true", "data.buffer=50")
+    assert (whole["global_step"], load(streamed.last)["global_step"]) == (10, 20)
 
 
 # ---- epochs and accumulation

@@ -284,9 +284,9 @@ def test_a_full_disk_explains_what_came_of_it_and_a_refusal_does_not():
 
 
 def test_room_is_looked_for(tmp_path):
-    storage.check_room(tmp_path, 1)
-    with pytest.raises(UserError, match=rf"^the checkpoints in {tmp_path} take up to .* MB free: make"):
-        storage.check_room(tmp_path, 10**18)
+    storage.check_room(tmp_path, 1, "they", "go")
+    with pytest.raises(UserError, match=rf"^they in {tmp_path} take up to .* MB free: make room, or go$"):
+        storage.check_room(tmp_path, 10**18, "they", "go")
 
 
 @pytest.mark.parametrize("call", [storage.read_text, lambda place: storage.append_json(place, {})])

@@ -18,27 +18,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from lightning import LightningDataModule
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from diffusion_text.cache import cached_directory, found_in
-from diffusion_text.data import described, reading, statistics, tables, tokenising
+from diffusion_text.data import described, latents, reading, statistics, tables, tokenising
 from diffusion_text.data import tokens as data_tokens
 from diffusion_text.data.described import Described, Values, numbered, values_of
-from diffusion_text.data.excerpts import EXCERPT, EXCERPTS, as_many, from_all_over, spread
+from diffusion_text.data.excerpts import EXCERPT, EXCERPTS, as_many, spread
+from diffusion_text.data.latents import Encoder, Latents, Store, stored
 from diffusion_text.data.reading import LEAST, SPLITS, Lines, paragraphs
 from diffusion_text.data.sampling import ResumableLoader, Shares, Steps, shared
-from diffusion_text.data.statistics import LatentMoments, token_statistics
+from diffusion_text.data.statistics import token_statistics
 from diffusion_text.data.streaming import Readers, stand_ins
 from diffusion_text.data.tokenising import STATISTICS_FILE, opened, tokenise
-from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, pack, stream, tokenizer_digest
+from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, pack, pad, stream, tokenizer_digest
 from diffusion_text.errors import UserError
-from diffusion_text.progress import counting
 from diffusion_text.values import LONGEST, flag, one_of, or_null, seed_number, whole, words
 
 if TYPE_CHECKING:
@@ -49,19 +49,6 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 1_024
 Found = TypeVar("Found")
-
-
-class Encoder(Protocol):
-    """Whatever turns tokens into latents ahead of training."""
-
-    dim: int
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def encode_raw(self, tokens: Tensor, mask: Tensor) -> Tensor: ...
-
-    def latent_length(self, tokens: int) -> int: ...
 
 
 class TextDataModule(LightningDataModule, ABC):
@@ -100,6 +87,7 @@ class TextDataModule(LightningDataModule, ABC):
         self.buffer = whole(buffer, "data.buffer", 1, LONGEST)
         self.num_proc = or_null(whole, num_proc, "data.num_proc", least=1, most=MOST_WORKERS)
 
+    store: Store | None = None  # of latents, where texts are encoded
     licence: str | None = None  # of its texts, where that is known
     label: str | None = None  # what is known of each text, one of a set, which it need not say
     joint: ClassVar[str] = "\n\n"  # what stands between two paragraphs
@@ -212,76 +200,54 @@ class TextDataModule(LightningDataModule, ABC):
         check_tokenizer(tokenizer)
         if self.streaming:
             return stand_ins(self, tokenizer)
-        return self._cached("tokens", self._tokens_key(tokenizer), partial(tokenise, self, tokenizer))
+        self.directory = self.cached("tokens", self.key(tokenizer), partial(tokenise, self, tokenizer))
+        return {split: opened(self.directory / split).with_format("torch") for split in SPLITS}
 
-    def prepare(self, tokenizer: PreTrainedTokenizerBase, encoder: Encoder | None = None) -> None:
-        """Tokenise, and encode where there is an encoder. Afterwards the loaders work."""
+    def prepare(
+        self, tokenizer: PreTrainedTokenizerBase, encoder: Encoder | None = None, cache: str | None = None
+    ) -> None:
+        """Tokenise, and encode where there is an encoder; `cache`: where its latents are kept, one of CACHES, or None
+        for wherever their size lets them be. Afterwards the loaders work.
+        """
         self.tokenizer, self.pad_token_id = tokenizer, tokenizer.pad_token_id
         self.splits = self.tokens(tokenizer)
-        if encoder is not None:
-            key = self._tokens_key(tokenizer) | {"encoder": encoder.fingerprint}
-            self.splits = self._cached("latents", key, partial(self._encode, encoder))
-        if self.streaming:
+        self.store = None if encoder is None else stored(self, encoder, cache)
+        if self.store is not None:
+            self.statistics = self.store.statistics
+        elif self.streaming:
             self.statistics = token_statistics(self.splits["train"], len(tokenizer), self.length)
-            return
-        self.statistics = load_file(self.directory / STATISTICS_FILE)
-
-    def _encode(self, encoder: Encoder, directory: Path) -> None:
-        """Write every split with the latents of its tokens, in float16."""
-        import datasets
-
-        latents = {"latents": datasets.Array2D((None, encoder.dim), "float16")}
-        features = datasets.Features(self.splits["train"].features | latents)
-
-        def encode(batch: dict, done: Callable[[int], None]) -> dict:
-            tokens, mask = pad(batch["tokens"], self.pad_token_id)
-            latents = encoder.encode_raw(tokens, mask).half().cpu().numpy()
-            lengths = [encoder.latent_length(len(ids)) for ids in batch["tokens"]]
-            done(len(lengths))
-            return {"latents": [text[:length] for text, length in zip(latents, lengths, strict=True)]}
-
-        moments = LatentMoments(encoder.dim, self.length)
-        for split, dataset in self.splits.items():
-            building = directory / "building.arrow"
-            with counting(f"Encoding the {split} split", len(dataset)) as done:
-                encoded = dataset.map(
-                    partial(encode, done=done), batched=True, batch_size=64, features=features,
-                    cache_file_name=str(building), load_from_cache_file=False, new_fingerprint=split,
-                )  # fmt: skip
-            encoded.save_to_disk(directory / split)
-            building.unlink()
-        for batch in opened(directory / "train").with_format("numpy").iter(256):
-            moments.add(batch["latents"])
-        save_file(moments.statistics(), directory / STATISTICS_FILE)
-
-    def _tokens_key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-        special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-        key = {"corpus": self.digest, "tokenizer": tokenizer_digest(tokenizer), "special": special}
-        return key | {"length": self.length, "packing": self.packing}
+        else:
+            self.statistics = load_file(self.directory / STATISTICS_FILE)
 
     def wrap(self, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """The tokens of a text as this corpus has them: cut to its length, with `<s>` and `</s>` unless it streams."""
         start, end = ([], []) if self.packing == "stream" else ends(tokenizer)
         return [*start, *ids[: self.length - len(start) - len(end)], *end]
 
-    def _cached(self, kind: str, key: dict[str, object], build: Callable[[Path], None]) -> dict[str, Dataset]:
-        modules = (described, statistics, tokenising, data_tokens)
+    def key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+        """What the token ids of its texts depend on."""
+        special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        key = {"corpus": self.digest, "tokenizer": tokenizer_digest(tokenizer), "special": special}
+        return key | {"length": self.length, "packing": self.packing}
+
+    def cached(self, kind: str, key: dict[str, object], build: Callable[[Path], None]) -> Path:
+        """The directory that `build` fills with what depends on this key; once."""
+        modules = (described, latents, statistics, tokenising, data_tokens)
         code = [__file__, str(Path(__file__).with_name("files.py")), *(str(module.__file__) for module in modules)]
-        self.directory = cached_directory(self.cache_dir, kind, key, code, build)
-        return {split: opened(self.directory / split).with_format("torch") for split in SPLITS}
+        return cached_directory(self.cache_dir, kind, key, code, build)
 
     def train_dataloader(self) -> DataLoader:
         """All steps of the training, as one epoch; a resumed run goes on after the step that it is at."""
         if self.streaming:
             return self.readers.loader()
-        dataset, trainer = self.splits["train"], self.trainer
+        texts, trainer = self.batches("train"), self.trainer
         if trainer is None:
-            steps = Steps(len(dataset), 1, self.batch_size, seed=self.seed)
-            return self._loader(dataset, sampler=steps, batch_size=self.batch_size)
+            steps = Steps(len(texts), 1, self.batch_size, seed=self.seed)
+            return self._loader(texts, sampler=steps, batch_size=self.batch_size)
         batches = trainer.accumulate_grad_batches
         size = self.texts_per_batch(batches * trainer.world_size)
         order = (trainer.max_steps, size, batches, *self.ranks(), self.seed, trainer.global_step)
-        return self._loader(dataset, sampler=Steps(len(dataset), *order), batch_size=size)
+        return self._loader(texts, sampler=Steps(len(texts), *order), batch_size=size)
 
     def texts_per_batch(self, batches: int) -> int:
         """The texts of each of the `batches` that make a step, on all processes; refuses what does not divide."""
@@ -300,33 +266,37 @@ class TextDataModule(LightningDataModule, ABC):
     def test_dataloader(self) -> DataLoader:
         return self._in_order("test")
 
-    def evaluated(self, split: str) -> Dataset:
-        """`eval_texts` texts from all over a split, or all where there are no more."""
-        return from_all_over(self.splits[split], self.eval_texts)
+    def batches(self, split: str, many: int | None = None) -> Batches:
+        """A split, or so many texts from all over it."""
+        texts = self.splits[split]
+        store = None if self.store is None else self.store.splits.get(split)
+        if many is not None and many < len(texts):
+            chosen = spread(range(len(texts)), many)
+            texts, store = texts.select(chosen), None if store is None else store.at(chosen)
+        return Batches(texts, self.collate, store)
 
     def batch(self, split: str, many: int) -> dict[str, Tensor]:
         """The first texts of those that are evaluated of a split: so many, or all."""
-        texts = self.evaluated(split)
-        return self.collate([texts[place] for place in range(min(many, len(texts)))])
+        texts = self.batches(split, self.eval_texts)
+        return texts.__getitems__(range(min(many, len(texts))))
 
     def _in_order(self, split: str) -> DataLoader:
-        dataset = self.evaluated(split)
-        return self._loader(dataset, batch_sampler=Shares(len(dataset), self.batch_size, *self.ranks()))
+        texts = self.batches(split, self.eval_texts)
+        return self._loader(texts, batch_sampler=Shares(len(texts), self.batch_size, *self.ranks()))
 
     def ranks(self) -> tuple[int, int]:
         """How many processes train, and which this is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _loader(self, dataset: Dataset, **order: Any) -> DataLoader:
-        return ResumableLoader(dataset, **order, collate_fn=self.collate, **self.processes())
+    def _loader(self, texts: Batches, **order: Any) -> DataLoader:
+        return ResumableLoader(texts, **order, collate_fn=as_it_is, **self.processes())
 
     def processes(self) -> dict[str, Any]:
         """What loaders have in common."""
         return {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
 
     def collate(self, texts: list[dict]) -> dict[str, Tensor]:
-        """Pad to the longest text: `tokens` and `mask` `(batch, length)`, where there are latents `latents`
-        `(batch, positions, dim)` and `latent_mask` `(batch, positions)`, and where something is told of them `told`
+        """Pad to the longest text: `tokens` and `mask` `(batch, length)`, and where something is told of them `told`
         `(batch, told)`.
         """
         tokens, mask = pad([text["tokens"] for text in texts], self.pad_token_id)
@@ -334,20 +304,25 @@ class TextDataModule(LightningDataModule, ABC):
         if "told" in texts[0]:
             told = [text["told"] for text in texts]
             batch["told"] = torch.nn.utils.rnn.pad_sequence(told, batch_first=True, padding_value=data_tokens.NOTHING)
-        if "latents" in texts[0]:
-            latents = [text["latents"].float() for text in texts]
-            batch["latents"] = torch.nn.utils.rnn.pad_sequence(latents, batch_first=True)
-            batch["latent_mask"] = real_positions(latents)
         return batch
 
 
-def pad(texts: list[Tensor], pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """Token ids `(batch, length)` and the mask of real ones."""
-    tokens = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad_token_id).long()
-    return tokens, real_positions(texts)
+class Batches(torch.utils.data.Dataset):
+    """The texts of a split, brought batch by batch: what `collate` makes of their rows, and their latents."""
+
+    def __init__(
+        self, texts: Dataset, collate: Callable[[list[dict]], dict[str, Tensor]], latents: Latents | None = None
+    ):
+        self.texts, self.collate, self.latents = texts, collate, latents
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitems__(self, places: Sequence[int]) -> dict[str, Tensor]:
+        batch = self.collate(self.texts.__getitems__(list(places)))
+        return batch if self.latents is None else batch | self.latents.batch(places)
 
 
-def real_positions(texts: list[Tensor]) -> Tensor:
-    """The mask `(batch, length)` of texts that are padded to the longest."""
-    lengths = torch.tensor([len(text) for text in texts])
-    return torch.arange(int(lengths.max())) < lengths[:, None]
+def as_it_is(batch: Any) -> Any:
+    """A batch that is one already."""
+    return batch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,25 +13,28 @@ if TYPE_CHECKING:
 
 
 class LatentMoments:
-    """Mean and covariance over real tokens, and the distribution of lengths, gathered in one pass in float64."""
+    """Mean and covariance over real positions, and the distribution of lengths, gathered in one pass in float64."""
 
     def __init__(self, dim: int, length: int):
-        self.count = 0
+        self.positions = 0
         self.sum, self.outer = np.zeros(dim), np.zeros((dim, dim))
         self.length_counts = np.zeros(length + 1, dtype=np.int64)
 
-    def add(self, texts: Sequence[np.ndarray]) -> None:
-        """Add texts of shape `(length, dim)`, without padding."""
-        tokens = np.concatenate(list(texts)).astype(np.float64)
-        self.count += len(tokens)
-        self.sum += tokens.sum(0)
-        self.outer += tokens.T @ tokens
-        self.length_counts += np.bincount([len(text) for text in texts], minlength=len(self.length_counts))
+    def add(self, latents: np.ndarray) -> None:
+        """Add latents `(positions, dim)`, without padding."""
+        latents = latents.astype(np.float64)
+        self.positions += len(latents)
+        self.sum += latents.sum(0)
+        self.outer += latents.T @ latents
+
+    def count(self, lengths: np.ndarray) -> None:
+        """Add texts of so many positions."""
+        self.length_counts += np.bincount(lengths, minlength=len(self.length_counts))
 
     def statistics(self) -> dict[str, Tensor]:
         """`mean` `(dim,)`, `covariance` `(dim, dim)`, `length_counts` `(length + 1,)`."""
-        mean = self.sum / self.count
-        covariance = self.outer / self.count - np.outer(mean, mean)
+        mean = self.sum / self.positions
+        covariance = self.outer / self.positions - np.outer(mean, mean)
         return {
             "mean": torch.from_numpy(mean),
             "covariance": torch.from_numpy(covariance),

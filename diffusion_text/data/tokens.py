@@ -7,6 +7,9 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from diffusion_text.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -122,3 +125,10 @@ def named(tokenizer: PreTrainedTokenizerBase) -> str:
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """A fingerprint of what a tokenizer does."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
+
+
+def pad(texts: list[Tensor], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Token ids `(batch, length)` and the mask of real ones."""
+    tokens = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad_token_id).long()
+    lengths = torch.tensor([len(text) for text in texts])
+    return tokens, torch.arange(tokens.shape[1]) < lengths[:, None]

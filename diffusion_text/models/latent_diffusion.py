@@ -9,7 +9,7 @@ from diffusion_text.text_spaces.bart import BartSpace
 
 
 class LatentDiffusion(TextDiffusion):
-    """Only the denoiser is trained. Batches bring `latents`, raw from the encoder and cached, and their mask."""
+    """Only the denoiser is trained. Batches bring raw `latents` and their mask, or else texts are encoded here."""
 
     text_space: BartSpace
 
@@ -26,7 +26,9 @@ class LatentDiffusion(TextDiffusion):
         self.length_counts.copy_(length_counts)
 
     def encode_batch(self, batch, random=None):
-        return self.text_space.standardize(batch["latents"]), batch["latent_mask"]
+        if "latents" in batch:
+            return self.text_space.standardize(batch["latents"].float()), batch["latent_mask"]
+        return self.text_space.encode(batch["tokens"], batch["mask"]), self.text_space.latent_mask(batch["mask"])
 
     @property
     def likelihood(self):

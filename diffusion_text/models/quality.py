@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from diffusion_text.data.base import pad
 from diffusion_text.data.excerpts import from_all_over, spread
+from diffusion_text.data.tokens import pad
 from diffusion_text.errors import UserError
 from diffusion_text.metrics.frontier import TextScores
 from diffusion_text.metrics.ngrams import Text, per_text

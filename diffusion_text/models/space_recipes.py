@@ -23,6 +23,7 @@ from diffusion_text.data import base as data_base
 from diffusion_text.data import tokens as data_tokens
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.data.excerpts import from_all_over
+from diffusion_text.data.latents import CACHES
 from diffusion_text.hub import load_rows
 from diffusion_text.models import base, text_autoencoder, tokenizers
 from diffusion_text.models.text_autoencoder import TextAutoencoder
@@ -58,11 +59,14 @@ MOST_COMPRESSED = 1_024  # tokens that one position stands for
 
 
 class SpaceRecipe(ABC):
-    """Builds a text space for a corpus. `kept`: a run saves a copy of its own, as nobody else has it."""
+    """Builds a text space for a corpus. `kept`: a run saves a copy of its own, as nobody else has it; `cache`: where
+    latents are kept, disk, memory or none; None: wherever their size lets them be.
+    """
 
     dim: int
     max_length: int
     kept: bool = True
+    cache: str | None = None
 
     @abstractmethod
     def build(self, data: TextDataModule) -> TextSpace:
@@ -72,14 +76,26 @@ class SpaceRecipe(ABC):
     def load(self, directory: Path) -> TextSpace:
         """The space that a run saved to `directory`."""
 
+    def prepare(self, data: TextDataModule, space: TextSpace, device: torch.device) -> None:
+        """Have a corpus ready for its loaders in this space; what is encoded ahead is encoded on this device."""
+        encoder = space.to(device) if isinstance(space, BartSpace) else None
+        data.prepare(space.tokenizer, encoder, self.cache)
+        space.cpu()
+
+
+def cache_of(value: Any) -> str | None:
+    """Where latents are kept, or None."""
+    return or_null(one_of, value, "text_space.cache", options=CACHES)
+
 
 class BartPretrained(SpaceRecipe):
     """A BART from the hub, or from a local directory in the same format, such as a trained run's text_space."""
 
     kept = False
 
-    def __init__(self, pretrained: str):
+    def __init__(self, pretrained: str, cache: str | None = None):
         self.pretrained = words(pretrained, "text_space.pretrained")
+        self.cache = cache_of(cache)
 
     @cached_property
     def dim(self) -> int:  # type: ignore[override]
@@ -114,7 +130,9 @@ class TrainedSpace(SpaceRecipe):
         kl_weight: float,
         decoder_noise: float,
         seed: int,
+        cache: str | None,
     ):
+        self.cache = cache_of(cache)
         self.max_steps = whole(max_steps, "text_space.max_steps", 1)
         self.target = or_null(number, target, "text_space.target", above=0, most=1)
         self.batch_size = whole(batch_size, "text_space.batch_size", 1, LONGEST)
@@ -136,6 +154,7 @@ class TrainedSpace(SpaceRecipe):
 
     def build(self, data):
         key = {"corpus": data.digest, "length": data.length, **self.key(data)}
+        del key["cache"]  # which is not what it is, but what is done with it
         modules = (base, text_autoencoder, tokenizers, bart_autoencoder, data_base, data_tokens)
         code = [str(module.__file__) for module in modules]
         kind = type(self).__name__
@@ -205,8 +224,11 @@ class BartMini(TrainedSpace):
         mask_probability: float = 0.1,
         decoder_noise: float = 0.0,
         seed: int = 0,
+        cache: str | None = None,
     ):
-        super().__init__(max_steps, target, batch_size, learning_rate, mask_probability, 0.0, decoder_noise, seed)
+        super().__init__(
+            max_steps, target, batch_size, learning_rate, mask_probability, 0.0, decoder_noise, seed, cache
+        )
         self.dim, self.heads = whole(dim, "text_space.dim", 1, WIDEST), whole(heads, "text_space.heads", 1)
         if self.dim % self.heads:
             raise ValueError(f"text_space.dim={dim} is not a multiple of text_space.heads={heads}")
@@ -274,8 +296,10 @@ class BartVAE(TrainedSpace):
         kl_weight: float = 1e-3,
         decoder_noise: float = 0.0,
         seed: int = 0,
+        cache: str | None = None,
     ):
-        super().__init__(max_steps, target, batch_size, learning_rate, mask_probability, kl_weight, decoder_noise, seed)
+        objective = (mask_probability, kl_weight, decoder_noise)
+        super().__init__(max_steps, target, batch_size, learning_rate, *objective, seed, cache)
         self.backbone = instance(backbone, "text_space.backbone", SpaceRecipe)
         if isinstance(backbone, LearnedSpace):
             raise ValueError("text_space.backbone is no BART: choose text_space@text_space.backbone=bart_mini")

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from diffusion_text.data.base import TextDataModule, pad
+from diffusion_text.data.base import TextDataModule
+from diffusion_text.data.tokens import pad
 from diffusion_text.diffusion.samplers import GaussianSampler
 from diffusion_text.errors import UserError
 from diffusion_text.figures import SAMPLES, Figure

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_text.data.base import TextDataModule, pad
-from diffusion_text.data.tokens import NOTHING, token_ids
+from diffusion_text.data.base import TextDataModule
+from diffusion_text.data.tokens import NOTHING, pad, token_ids
 from diffusion_text.diffusion.samplers import GaussianSampler, Generator, ReverseStep, Sampler
 from diffusion_text.errors import UserError
 from diffusion_text.models.classifier import Steering

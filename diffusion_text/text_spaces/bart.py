@@ -68,7 +68,11 @@ class BartSpace(TextSpace):
         """The latents as the encoder makes them."""
         device = self.mean.device
         with torch.no_grad():
-            return self.frozen.on(device).encode(tokens.to(device), mask.to(device)).mean
+            return self.frozen.on(device).encode(tokens.to(device), mask.to(device)).mean.float()
+
+    def compile_encoder(self) -> None:
+        """Have it compiled when it is first used."""
+        self.frozen.module.bart.get_encoder().compile(dynamic=True)
 
     @property
     def is_variational(self) -> bool:

@@ -1,19 +1,17 @@
-from itertools import chain, pairwise
+from itertools import pairwise
 from types import SimpleNamespace
 
 import datasets
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_text.data import base
-from diffusion_text.data.base import TextDataModule, pad
+from diffusion_text.data.base import TextDataModule
 from diffusion_text.data.reading import LINE_LIMIT, PARAGRAPH_LIMIT, paragraphs, read_lines, split_by_position
-from diffusion_text.data.statistics import LatentMoments
 from diffusion_text.data.text_files import TextFiles
-from diffusion_text.data.tokens import TextReader, pack
+from diffusion_text.data.tokens import TextReader, pack, pad
 from diffusion_text.errors import UserError
 
 SENTENCE = st.text(alphabet="abcz ,.é東", min_size=1, max_size=60).map(str.strip).filter(bool)
@@ -31,24 +29,9 @@ class Corpus(TextDataModule):
         return (f"{text}\n\n" for text in self.texts[split])
 
 
-class TableEncoder:
-    """Latents are rows of a table, far off the scale on padding."""
-
-    dim, fingerprint = 3, "table"
-
-    def __init__(self, vocabulary):
-        self.table = torch.randn(vocabulary, self.dim, generator=torch.Generator().manual_seed(0))
-
-    def latent_length(self, tokens):
-        return tokens
-
-    def encode_raw(self, tokens, mask):
-        return self.table[tokens].masked_fill(~mask[..., None], 1000.0)
-
-
 @pytest.fixture
 def corpus(words_file, tmp_path):
-    """The words in three splits, prepared with latents, 10 tokens a text."""
+    """The words in three splits, 10 tokens a text."""
     lines = words_file.read_text(encoding="utf-8").split("\n\n")
     texts = {"train": lines[:100], "validation": lines[100:120], "test": lines[120:140]}
     return Corpus(texts, cache_dir=str(tmp_path / "cache"), length=10, batch_size=8)
@@ -127,57 +110,6 @@ def test_splits_are_90_5_5_percent_within_a_line(lines):
         assert abs(end - border * total) <= longest
 
 
-# ---- statistics
-
-
-@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=4))
-def test_moments_are_those_of_the_tokens_laid_end_to_end(lengths):
-    draw = np.random.default_rng(0)
-    batches = [[draw.normal(5.0, 2.0, (length, 3)).astype(np.float16) for length in batch] for batch in lengths]
-    moments = LatentMoments(3, 9)
-    for batch in batches:
-        moments.add(batch)
-    tokens = np.concatenate([text for batch in batches for text in batch]).astype(np.float64)
-    found = moments.statistics()
-    np.testing.assert_allclose(found["mean"], tokens.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(found["covariance"], np.cov(tokens.T, bias=True), atol=1e-9)
-    assert found["length_counts"].tolist() == np.bincount([*chain(*lengths)], minlength=10).tolist()
-
-
-def test_statistics_are_of_the_training_splits_real_tokens(corpus, tokenizer):
-    encoder = TableEncoder(len(tokenizer))
-    corpus.prepare(tokenizer, encoder)
-    texts = [text["tokens"] for text in corpus.tokens(tokenizer)["train"]]
-    latents = encoder.table.half().double()[torch.cat(texts).long()]
-    torch.testing.assert_close(corpus.statistics["mean"], latents.mean(0))
-    torch.testing.assert_close(corpus.statistics["covariance"], torch.cov(latents.T, correction=0))
-    assert len({len(text) for text in texts}) > 1, "without texts of different lengths there is no padding to leak"
-    assert corpus.statistics["length_counts"].tolist() == np.bincount([len(t) for t in texts], minlength=11).tolist()
-
-
-def test_latents_are_encoded_once(corpus, tokenizer, monkeypatch):
-    encoder = TableEncoder(len(tokenizer))
-    corpus.prepare(tokenizer, encoder)
-    statistics = corpus.statistics
-    monkeypatch.setattr(encoder, "encode_raw", None)
-    again = Corpus(corpus.texts, cache_dir=corpus.cache_dir, length=10)
-    again.prepare(tokenizer, encoder)
-    torch.testing.assert_close(again.statistics, statistics)
-
-
-def test_another_encoder_or_length_encodes_anew(corpus, tokenizer):
-    encoder = TableEncoder(len(tokenizer))
-    corpus.prepare(tokenizer, encoder)
-    directories = {corpus.directory}
-    encoder.fingerprint = "another table"
-    corpus.prepare(tokenizer, encoder)
-    directories.add(corpus.directory)
-    shorter = Corpus(corpus.texts, cache_dir=corpus.cache_dir, length=9)
-    shorter.prepare(tokenizer, encoder)
-    directories.add(shorter.directory)
-    assert len(directories) == 3
-
-
 # ---- batches
 
 
@@ -188,17 +120,6 @@ def test_padding_is_masked(lengths):
     assert tokens.shape == mask.shape == (len(lengths), max(lengths))
     assert torch.equal(tokens[mask], torch.cat(texts))
     assert (tokens[~mask] == 99).all()
-
-
-def test_batches_bring_each_texts_latents_where_its_tokens_are(corpus, tokenizer):
-    encoder = TableEncoder(len(tokenizer))
-    corpus.prepare(tokenizer, encoder)
-    for batch in corpus.train_dataloader():
-        tokens, mask, latents = batch["tokens"], batch["mask"], batch["latents"]
-        assert tokens.shape == mask.shape == latents.shape[:2] == (8, mask.sum(1).max())
-        assert latents.dtype == torch.float32
-        torch.testing.assert_close(latents[mask], encoder.table[tokens[mask]], atol=2e-3, rtol=0)
-        assert (tokens[~mask] == tokenizer.pad_token_id).all()
 
 
 def test_evaluation_sees_every_text_once_and_in_order(corpus, tokenizer):
@@ -322,7 +243,7 @@ def test_so_many_texts_of_a_split_are_evaluated_from_all_over_it(words_file, tok
     data.prepare(tokenizer)
     whole = [text.tolist() for text in data.splits["test"]["tokens"]]
     assert len(whole) > 5
-    taken = [text.tolist() for text in data.evaluated("test")["tokens"]]
+    taken = [text.tolist() for text in data.batches("test", data.eval_texts).texts["tokens"]]
     assert len(taken) == 5
     assert [taken[0], taken[-1]] == [whole[0], whole[-1]]
     assert [len(batch["tokens"]) for batch in data.test_dataloader()] == [2, 3]

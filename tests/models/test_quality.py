@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diffusion_text.data.base import pad
 from diffusion_text.data.text_files import TextFiles
+from diffusion_text.data.tokens import pad
 from diffusion_text.diagnostics.collapse import collapse_alarms
 from diffusion_text.models.quality import Judge
 from diffusion_text.models.tokenizers import CharacterTokenizer

@@ -3,7 +3,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from transformers import BartForConditionalGeneration
 
-from diffusion_text.data.base import pad
+from diffusion_text.data.tokens import pad
 from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder, Bottleneck, Posterior, pretrained_shape
 
