@@ -129,6 +129,8 @@ def check_stream(cfg: DictConfig, data: TextDataModule, recipe: SpaceRecipe, lim
             "data.streaming=true has no epochs: set trainer.max_steps= and trainer.val_check_interval= in steps, and "
             "leave out trainer.max_epochs="
         )
+    if data.bucket:
+        raise UserError("data.streaming=true does not know how long texts are: leave out data.bucket=true")
     if recipe.cache not in (None, "none"):
         raise UserError(f"data.streaming=true keeps no latents: leave out text_space.cache={recipe.cache}")
     if data.label or data.tells:

@@ -238,6 +238,8 @@ def no_data(monkeypatch):
         (["data.streaming=true", "text_space.cache=disk"], ["data.streaming=true", "leave out text_space.cache=disk"]),
         (["text_space.cache=tape"], ["text_space.cache=tape is none of disk, memory, none"]),
         (["data.streaming=maybe"], ["data.streaming=maybe is neither true nor false"]),
+        (["data.bucket=2"], ["data.bucket=2 is neither true nor false"]),
+        (["data.streaming=true", "data.bucket=true"], ["data.streaming=true", "leave out data.bucket=true"]),
         (["data.buffer=0"], ["data.buffer=0 is not a whole number of at least 1"]),
         (["objective.direction=up"], ["objective.direction=up is none of maximize, minimize"]),
     ],

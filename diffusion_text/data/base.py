@@ -36,7 +36,7 @@ from diffusion_text.data.reading import LEAST, SPLITS, Lines, paragraphs
 from diffusion_text.data.sampling import ResumableLoader, Shares, Steps, shared
 from diffusion_text.data.statistics import token_statistics
 from diffusion_text.data.streaming import Readers, stand_ins
-from diffusion_text.data.tokenising import STATISTICS_FILE, opened, tokenise
+from diffusion_text.data.tokenising import STATISTICS_FILE, opened, token_lengths, tokenise
 from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, pack, pad, stream, tokenizer_digest
 from diffusion_text.errors import UserError
 from diffusion_text.values import LONGEST, flag, one_of, or_null, seed_number, whole, words
@@ -72,6 +72,7 @@ class TextDataModule(LightningDataModule, ABC):
         num_proc: int | None = None,
         streaming: bool = False,
         buffer: int = 10_000,
+        bucket: bool = False,
     ):
         super().__init__()
         self.cache_dir = words(cache_dir, "cache_dir")
@@ -84,7 +85,7 @@ class TextDataModule(LightningDataModule, ABC):
         self.packing = one_of(packing, "data.packing", ("paragraphs", "stream"))
         self.eval_texts = whole(eval_texts, "data.eval_texts", 1)
         self.streaming, self.readers = flag(streaming, "data.streaming"), Readers(self)
-        self.buffer = whole(buffer, "data.buffer", 1, LONGEST)
+        self.buffer, self.bucket = whole(buffer, "data.buffer", 1, LONGEST), flag(bucket, "data.bucket")
         self.num_proc = or_null(whole, num_proc, "data.num_proc", least=1, most=MOST_WORKERS)
 
     store: Store | None = None  # of latents, where texts are encoded
@@ -246,7 +247,8 @@ class TextDataModule(LightningDataModule, ABC):
             return self._loader(texts, sampler=steps, batch_size=self.batch_size)
         batches = trainer.accumulate_grad_batches
         size = self.texts_per_batch(batches * trainer.world_size)
-        order = (trainer.max_steps, size, batches, *self.ranks(), self.seed, trainer.global_step)
+        lengths = token_lengths(self.splits["train"]) if self.bucket else None
+        order = (trainer.max_steps, size, batches, *self.ranks(), self.seed, trainer.global_step, lengths)
         return self._loader(texts, sampler=Steps(len(texts), *order), batch_size=size)
 
     def texts_per_batch(self, batches: int) -> int:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from diffusion_text.errors import UserError
+
+WINDOW = 100  # steps among which texts are sorted by length
 
 
 class Steps(Sampler[int]):
@@ -17,14 +20,15 @@ class Steps(Sampler[int]):
 
     Every epoch has an order of its own, which follows from (seed, epoch). What does not fill a step at its end is left
     out; where the texts do not fill one step, they are repeated. So all steps are equal, and one process takes the
-    same texts in a step as several that share them.
+    same texts in a step as several that share them. Where the texts' `lengths` are given, those of a step are about as
+    long as one another.
     """
 
     def __init__(
         self, texts: int, last: int, batch_size: int, batches: int = 1, ranks: int = 1, rank: int = 0, seed: int = 0,
-        first: int = 0,
+        first: int = 0, lengths: Tensor | None = None,
     ):  # fmt: skip
-        self.texts, self.first, self.last, self.seed = texts, first, last, seed
+        self.texts, self.first, self.last, self.seed, self.lengths = texts, first, last, seed, lengths
         self.shape, self.rank = (batches, ranks, batch_size), rank
         self.per_step = batches * ranks * batch_size
         self.per_epoch = steps_per_epoch(texts, self.per_step)
@@ -41,11 +45,21 @@ class Steps(Sampler[int]):
             taken = shuffled[place * self.per_step : (place + 1) * self.per_step].view(self.shape)
             yield from taken[:, self.rank].flatten().tolist()
 
-    def order(self, epoch: int) -> torch.Tensor:
+    def order(self, epoch: int) -> Tensor:
         """The texts of an epoch, `(steps · texts a step,)` at least."""
         chance = torch.Generator().manual_seed(self.seed + epoch)
         order = torch.randperm(self.texts, generator=chance, dtype=torch.int32)
-        return order.repeat(-(-self.per_step // self.texts)) if self.per_step > self.texts else order
+        if self.per_step > self.texts:
+            return order.repeat(-(-self.per_step // self.texts))
+        return order if self.lengths is None else self.by_length(order, self.lengths, chance)
+
+    def by_length(self, order: Tensor, lengths: Tensor, chance: torch.Generator) -> Tensor:
+        """The whole steps of an order, sorted by length within every WINDOW of them, which then come in any order."""
+        windows = []
+        for window in order[: self.per_epoch * self.per_step].split(WINDOW * self.per_step):
+            steps = window[lengths[window].argsort(stable=True)].view(-1, self.per_step)
+            windows.append(steps[torch.randperm(len(steps), generator=chance)].flatten())
+        return torch.cat(windows)
 
 
 class Shares(Sampler[list[int]]):

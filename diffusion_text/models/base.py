@@ -15,6 +15,7 @@ from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diffusion.samplers import Sampler
 from diffusion_text.errors import UserError
 from diffusion_text.figures import UNDER_SCHEDULE, Figure
+from diffusion_text.models.optimisation import fuse
 from diffusion_text.models.resuming import check_weights, renew, rewind, settings
 from diffusion_text.models.sharding import gathered, shard, unshard
 from diffusion_text.values import seed_number
@@ -183,6 +184,8 @@ class Trained(LightningModule, ABC):
 
     def configure_optimizers(self):
         optimizer = self.optimizer(self.named_parameters())
+        if self.device.type == "cuda":
+            fuse(optimizer)
         if self.lr_schedule is None:
             self.settings = settings(optimizer)
             return optimizer

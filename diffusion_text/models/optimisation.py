@@ -69,6 +69,15 @@ class Muon(Optimizer):
         return loss
 
 
+def fuse(optimizer: Optimizer) -> None:
+    """Have one kernel make a step of Adam, where its settings leave that open. Gradients are unscaled, and so can be
+    clipped, before it, which torch would leave to a kernel that it was asked for from the beginning.
+    """
+    for group in optimizer.param_groups:
+        if group.get("fused", False) is None and group["foreach"] is None:
+            group["fused"] = True
+
+
 def tried(optimizer: Callable[..., Optimizer]) -> Optimizer:
     """The optimizer of one number; raises ValueError where its settings make no sense."""
     for name, value in getattr(optimizer, "keywords", {}).items():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from diffusion_text.data import sampling
 from diffusion_text.data.sampling import Shares, Steps, shared, steps_per_epoch
 from diffusion_text.errors import UserError
 
@@ -37,6 +38,39 @@ def test_texts_that_do_not_fill_a_step_are_repeated():
     step = taken(1, batch_size=25)
     assert len(step) == 25
     assert set(step) == set(range(10))
+
+
+LENGTHS = torch.randint(1, 60, (990,), generator=torch.Generator().manual_seed(3))
+
+
+def by_length(first=0, rank=0, ranks=1, lengths=LENGTHS, seed=1):
+    """The texts of two epochs of 61 steps of sixteen, in steps."""
+    texts = Steps(990, 122, 16 // ranks, ranks=ranks, rank=rank, seed=seed, first=first, lengths=lengths)
+    return torch.tensor(list(texts)).view(-1, 16 // ranks)
+
+
+def test_texts_of_a_step_are_about_as_long_as_one_another(monkeypatch):
+    monkeypatch.setattr(sampling, "WINDOW", 20)
+    steps, plain = by_length(), by_length(lengths=None)
+    apart = (LENGTHS[steps].amax(1) - LENGTHS[steps].amin(1)).float()
+    assert apart.mean() < 5 < 40 < (LENGTHS[plain].amax(1) - LENGTHS[plain].amin(1)).float().mean()
+    for window in (slice(0, 20), slice(20, 40), slice(60, 61), slice(61, 81)):
+        assert set(steps[window].flatten().tolist()) == set(plain[window].flatten().tolist()), "of that window, all"
+    means = LENGTHS[steps[:20]].float().mean(1)
+    assert (means.diff() > 0).any()
+    assert (means.diff() < 0).any()
+
+
+def test_that_order_follows_from_seed_and_step_as_well_and_is_shared():
+    steps = by_length()
+    assert torch.equal(by_length(first=70), steps[70:])
+    assert not torch.equal(by_length(seed=2), steps)
+    assert not torch.equal(steps[:61], steps[61:])
+    assert torch.equal(torch.cat([by_length(rank=rank, ranks=2) for rank in range(2)], dim=1), steps)
+
+
+def test_texts_that_do_not_fill_a_step_are_repeated_whatever_their_lengths():
+    assert taken(1, batch_size=25, lengths=LENGTHS[:10]) == taken(1, batch_size=25)
 
 
 def test_its_length_is_that_of_the_whole_training():

@@ -19,8 +19,8 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).parents[2]
 CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"
 FOLLOWED = (
-    "quickstart", "few_steps", "sharing", "concepts", "adding", "sweeps", "cluster", "report", "troubleshooting",
-    "data", "control", "index", "README",
+    "quickstart", "few_steps", "sharing", "concepts", "adding", "sweeps", "cluster", "scaling", "report",
+    "troubleshooting", "data", "control", "index", "README",
 )  # fmt: skip
 MEASURED = (  # written by benchmarks/
     "schedules", "ruler", "latent_route", "embedding_route", "race", "few_steps_measured",

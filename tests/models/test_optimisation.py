@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffusion_text.denoisers.transformer import Transformer
-from diffusion_text.models.optimisation import NAMES, LRSchedule, Muon, tried
+from diffusion_text.models.optimisation import NAMES, LRSchedule, Muon, fuse, tried
 
 NEED_MORE = {"cosine_with_min_lr": {"min_lr": 1e-5}, "cosine_warmup_with_min_lr": {"min_lr": 1e-5}}
 
@@ -110,3 +110,33 @@ def test_a_model_without_blocks_is_refused():
         Muon(torch.nn.Linear(2, 2).named_parameters())
     with pytest.raises(ValueError, match=r"optimizer\.muon_lr=-1 is not"):
         tried(partial(Muon, muon_lr=-1))
+
+
+# ---- one kernel
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, Muon])
+def test_a_kernels_steps_are_those_of_many(network, kind, monkeypatch):
+    fused = deepcopy(network)
+    optimizers = [kind(model.named_parameters(), lr=1e-2) for model in (network, fused)]
+    fuse(optimizers[1])
+    made = []
+    kernel = torch._fused_adamw_ if kind is not torch.optim.Adam else torch._fused_adam_
+    monkeypatch.setattr(torch, kernel.__name__, lambda *args, **settings: made.append(kernel(*args, **settings)))
+    for model, optimizer in zip((network, fused), optimizers, strict=True):
+        chance = torch.Generator().manual_seed(0)
+        for _ in range(3):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=chance)
+            optimizer.step()
+        assert bool(made) == (model is fused)
+    for one, other in zip(network.parameters(), fused.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_settings_decide_whether_one_kernel_makes_a_step(network):
+    for settings in ({"fused": False}, {"foreach": True}):
+        optimizer = torch.optim.AdamW(network.named_parameters(), **settings)
+        fuse(optimizer)
+        assert not optimizer.param_groups[0]["fused"]
+    fuse(torch.optim.SGD(network.parameters(), lr=1.0))
