@@ -15,12 +15,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from lightning import Callback
 
-from benchmarks.rows import ROOT, table
+from benchmarks.rows import ROOT, Figure, table
 from diffusion_text.commands import arguments, command
 
 RECIPE = [
@@ -32,6 +33,7 @@ RECIPE = [
 SIDES: dict[str, list[str]] = {"cold": [], "warm": [], "streamed": ["data.streaming=true"]}
 STARTED = "DIFFUSION_TEXT_STARTED"
 DRAWN = 200_000  # words at a time
+SIZES = (20, 200)  # MB, in the table of all benchmarks
 
 
 class FirstStep(Callback):
@@ -46,17 +48,28 @@ def main(argv: list[str]) -> None:
     given = [argument for argument in argv if "." in argument.partition("=")[0]]
     _, chosen = arguments([a for a in argv if a not in given], {"megabytes": 2_000, "steps": 60, "place": "/tmp"})
     rows = []
-    with tempfile.TemporaryDirectory(dir=chosen["place"]) as folder:
-        place = Path(folder)
-        write(place / "corpus.txt", chosen["megabytes"] * 1_000_000)
-        for side, overrides in SIDES.items():
-            own = [f"data.dir={place}/corpus.txt", f"cache_dir={place}/cache", f"hydra.run.dir={place}/{side}"]
-            steps = [f"trainer.max_steps={chosen['steps']}", f"trainer.val_check_interval={chosen['steps'] // 2}"]
-            rows.append([side, *train([*RECIPE, "data=text_files", *own, *steps, *overrides, *given], place)])
-            print(rows[-1], flush=True)
-        tokens = sum(file.stat().st_size for file in place.glob("cache/tokens/*/*/*.arrow"))
-    print(f"{chosen['megabytes']:,} MB of text, {tokens / 1e6:,.0f} MB of tokens\n")
+    for row in measured(given, **chosen):
+        rows.append(row)
+        print(row, flush=True)
     print(table(["", "first step, s", "whole, s", "CPU, s", "resident, MB", "without mapped files, MB"], rows))
+
+
+def measured(overrides: list[str], megabytes: int, steps: int = 60, place: str = "/tmp") -> Iterator[list[str]]:
+    """Of each training on a corpus of this size, its name and what it takes."""
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        file = Path(folder, "corpus.txt")
+        write(file, megabytes * 1_000_000)
+        for side, own in SIDES.items():
+            places = [f"data.dir={file}", f"cache_dir={folder}/cache", f"hydra.run.dir={folder}/{side}"]
+            limits = [f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps // 2}"]
+            yield [side, *train([*RECIPE, "data=text_files", *places, *limits, *own, *overrides], Path(folder))]
+
+
+def figures(overrides: list[str]) -> Iterator[Figure]:
+    """Of corpora of several sizes."""
+    for megabytes in SIZES:
+        for side, first, _, _, resident, _ in measured(overrides, megabytes):
+            yield f"corpus of {megabytes} MB, {side}", f"{resident} MB resident", f"first step after {first} s"
 
 
 def write(file: Path, size: int) -> None:

@@ -4,9 +4,10 @@ A step as train.py makes it (Lightning, averaging, metrics, logging; no validati
 loss, backward, clipping, optimizer, schedule), and a product of two matrices, in blocks of as many steps as lie between
 two that are logged, one block of each in turn; medians over the blocks. CPU time where there is no GPU.
 
-Overhead is train.py's beyond the plain loop's; utilisation is the share of the product's rate that the plain loop's own
-products come to (Chowdhery et al. 2022, appendix B, with counted operations). The plain loop of model=diffusers_unet is
-diffusers' own, of its network on latents of the same shape.
+Overhead is train.py's beyond the plain loop's; data is the share of a step that its batch takes to come; utilisation is
+the share of the product's rate that the plain loop's own products come to (Chowdhery et al. 2022, appendix B, with
+counted operations). The plain loop of model=diffusers_unet is diffusers' own, of its network on latents of the same
+shape.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def diffusers_loop(model, training: Training) -> Iterator[None]:
 
 
 def measure(recipe: str, overrides: list[str]) -> dict[str, float]:
-    """Median milliseconds of a step, operations, overhead and utilisation."""
+    """Median milliseconds of a step, operations, the share of data in it, overhead and utilisation."""
     with tempfile.TemporaryDirectory() as place:
         given = [*recipe.split(), *BARE, f"run_dir={place}", "trainer.max_steps=100000", *overrides]
         training = compose_training(configured(*given))
@@ -149,10 +150,15 @@ def measure(recipe: str, overrides: list[str]) -> dict[str, float]:
         training.trainer.callbacks.insert(0, interleaved)
         training.trainer.fit_loop.epoch_loop.max_steps = (BLOCKS + 2) * every
         training.trainer.fit(training.model, training.data)
+        training.trainer.fit_loop.epoch_loop.max_steps *= 2
+        batches = iter(training.data.train_dataloader())
+        next(batches)
+        fetching = interleaved.timed(lambda: [next(batches) for _ in range(every)]) / every
     seconds = {name: statistics.median(taken) for name, taken in interleaved.seconds.items()}
     return {
         "milliseconds": 1000 * seconds["train.py"],
         "operations": interleaved.operations,
+        "data": fetching / seconds["train.py"],
         "overhead": seconds["train.py"] / seconds["plain loop"] - 1,
         "utilisation": interleaved.operations * seconds["product"] / seconds["plain loop"],
     }
@@ -163,7 +169,8 @@ def figures(overrides: list[str]) -> Iterator[Figure]:
     for recipe in RECIPES:
         found = measure(recipe, overrides)
         step = f"{found['milliseconds']:.1f} ms, {found['operations'] / 1e9:.2f} GFLOP a step"
-        yield recipe, step, f"overhead {found['overhead']:+.1%}, utilisation {found['utilisation']:.2f}"
+        shares = f"overhead {found['overhead']:+.1%}, data {found['data']:.1%}"
+        yield recipe, step, f"{shares}, utilisation {found['utilisation']:.2f}"
 
 
 if __name__ == "__main__":
