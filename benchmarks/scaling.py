@@ -28,7 +28,7 @@ PEAK, MEMORY, LINK = 989e12, 141e9, 50e9  # of an H200 SXM in bf16, dense (NVIDI
 GPUS = (1, 64)
 STEPS, TEXTS = 1_000_000, 512  # the field's training (Sahoo et al. 2024; configs/config.yaml of kuleshov-group/mdlm)
 ASSUMED = 0.45
-COUNTED = 4  # texts of a step that is counted
+COUNTED = 2  # texts of a step that is counted
 STATE = 20  # bytes a parameter: weights, gradients, two moments, averages
 SIZES = {
     "small": ["model.width=768", "model.depth=12", "model.heads=12"],

@@ -43,8 +43,8 @@ class Context(NamedTuple):
         stretch = lengths / self.where.sum(1).clamp(min=1)
         return self._replace(at=self.at * stretch[:, None], fits=False)
 
-    def beside_nothing(self) -> "Context":
-        """That of the texts twice over, the second time telling nothing."""
-        twice = torch.cat([self.where, torch.zeros_like(self.where)])
+    def twice(self, again: bool) -> "Context":
+        """That of the texts twice over, the second time telling it again, or nothing."""
+        twice = torch.cat([self.where, self.where if again else torch.zeros_like(self.where)])
         at = self.at if self.at.ndim == 1 else self.at.repeat(2, 1)
         return self._replace(vectors=self.vectors.repeat(2, 1, 1), where=twice, at=at)

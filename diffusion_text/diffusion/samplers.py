@@ -81,7 +81,8 @@ class GaussianSampler(Sampler, ABC):
     (Dieleman et al. 2022, §3.2).
 
     `guidance`: how far x̂_0 goes from what the network says untold to what it says told a condition, 1: there, above 1:
-    beyond, at times from the first to the second of `guidance_interval` (Kynkäänniemi et al. 2024).
+    beyond, at times from the first to the second of `guidance_interval` (Kynkäänniemi et al. 2024). What it is told is
+    the condition, or its own earlier estimate, or both, as `guidance_by` has it.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class GaussianSampler(Sampler, ABC):
         score_temperature: float = 1.0,
         guidance: float = 1.0,
         guidance_interval: Sequence[float] = (0.0, 1.0),
+        guidance_by: str = "condition",
     ):
         super().__init__(num_steps)
         self.clip = or_null(number, clip, "sampler.clip", above=0)
@@ -101,6 +103,7 @@ class GaussianSampler(Sampler, ABC):
         self.score_temperature = number(score_temperature, "sampler.score_temperature", above=0)
         self.guidance = number(guidance, "sampler.guidance", least=0)
         self.guidance_interval = listed(guidance_interval, "sampler.guidance_interval", share, 2)
+        self.guidance_by = one_of(guidance_by, "sampler.guidance_by", ("condition", "estimate", "both"))
 
     def guidance_at(self, t: float) -> float:
         """The guidance at a time."""

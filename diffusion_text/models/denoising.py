@@ -52,18 +52,25 @@ class Denoising(Writer):
         score_temperature: float = 1.0,
         context: Context | None = None,
         guidance: float = 1.0,
+        by: str = "condition",
     ) -> Latents:
         """The network's estimate of x_0 at times `t`; raises UserError where there are no scores to sharpen.
 
-        A `guidance` above 1 goes on from what it says untold towards what it says with the `context`, and beyond:
-        untold + guidance · (told − untold), both from one evaluation (Ho & Salimans 2022, eq. 6). Where x_0 is no mean
-        of embeddings, its RMS is kept to that of the told estimate (as Lin et al. 2024, §3.4).
+        A `guidance` above 1 goes on from what it says untold towards what it says told, and beyond: untold + guidance ·
+        (told − untold), both from one evaluation (Ho & Salimans 2022, eq. 6). Untold it reads no `context`, no estimate
+        of its own, or neither, as `by` has it: condition, estimate, both. Where x_0 is no mean of embeddings, its RMS
+        is kept to that of the told estimate (as Lin et al. 2024, §3.4).
         """
-        if context is None or guidance == 1:
+        withheld = [x_0_previous] * (by != "condition") + [context] * (by != "estimate")
+        if guidance == 1 or all(each is None for each in withheld):
             output = self.output(x_t, t, mask, x_0_previous, context)
             return self.scored(output, x_t, t, score_temperature)
-        x_0_twice = None if x_0_previous is None else x_0_previous.repeat(2, 1, 1)
-        both = self.output(x_t.repeat(2, 1, 1), t.repeat(2), mask.repeat(2, 1), x_0_twice, context.beside_nothing())
+        x_0_twice = context_twice = None
+        if x_0_previous is not None:
+            x_0_twice = torch.cat([x_0_previous, x_0_previous * (by == "condition")])
+        if context is not None:
+            context_twice = context.twice(again=by == "estimate")
+        both = self.output(x_t.repeat(2, 1, 1), t.repeat(2), mask.repeat(2, 1), x_0_twice, context_twice)
         told, untold = both.chunk(2)
         x_0 = self.scored(untold + guidance * (told - untold), x_t, t, score_temperature)
         if isinstance(self.prediction, LogitsPrediction):
@@ -106,11 +113,17 @@ class Denoising(Writer):
         right where tokens are `given`.
         """
 
+        if sampler.guidance != 1 and sampler.guidance_by != "condition" and not self.self_conditioning:
+            raise UserError(
+                f"sampler.guidance_by={sampler.guidance_by} is for models that read their own earlier estimate: train "
+                "with route.self_conditioning=0.5"
+            )
+
         @torch.no_grad()
         def predict_x0(x: Latents, t: Times, previous: Latents | None) -> Latents:
             own = previous if self.self_conditioning else None
-            guidance = 1.0 if context is None else sampler.guidance_at(float(t[0]))
-            x_0 = self.predict_x0(x, t, mask, own, sampler.score_temperature, context, guidance)
+            guidance = sampler.guidance_at(float(t[0])), sampler.guidance_by
+            x_0 = self.predict_x0(x, t, mask, own, sampler.score_temperature, context, *guidance)
             if sampler.snap and float(t[0]) <= sampler.snap:
                 x_0 = self.text_space.snap(x_0)
             if given is None:

@@ -211,7 +211,8 @@ def labels(session: Session) -> NGramLabels:
 def cost(session: Session, wish: Wish) -> tuple[int, int]:
     """Evaluations for a text: of the network, which guidance asks twice, and of a classifier's gradient."""
     sampler, guide = session.sampler, session.guide
-    twice = wish.told is not None and isinstance(sampler, GaussianSampler) and sampler.guidance != 1
+    guided = isinstance(sampler, GaussianSampler) and sampler.guidance != 1 and sampler.guidance_by
+    twice = guided in ("estimate", "both") or (guided == "condition" and wish.told is not None)
     gradients = 0 if wish.led is None or guide is None else guide.steps * (sampler.num_steps - 1)
     return sampler.nfe * (1 + twice), gradients
 

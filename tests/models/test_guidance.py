@@ -11,6 +11,8 @@ from diffusion_text.diffusion.predictions import LogitsPrediction
 from diffusion_text.diffusion.samplers import DDIMSampler
 from diffusion_text.diffusion.schedules import SqrtSchedule
 from diffusion_text.diffusion.time_sampling import UniformTimes
+from diffusion_text.errors import UserError
+from diffusion_text.models.denoising import real_rms
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding
@@ -36,6 +38,17 @@ def model(request, make_model, tokenizer):
     texts = {"told": list(TOLD), "tokens": [torch.zeros(length) for length in (5, 7, 9)]}
     condition.remember(texts, model.text_space)
     return model.eval()
+
+
+class Reads(torch.nn.Module):
+    """A denoiser to whose input the estimate beside it is added."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x_t, t, mask, beside, **told):
+        return self.denoiser(x_t + beside, t, mask, **told)
 
 
 @pytest.fixture
@@ -76,6 +89,36 @@ def test_guidance_goes_from_untold_to_told_and_beyond(model, state):
         assert (sizes[3.0] <= sizes[1.0] * 1.0001).all()
     else:
         assert_close(estimates[0.0], model.predict_x0(*state))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("by", ["condition", "estimate", "both"])
+def test_guidance_goes_beyond_what_it_is_by(model, state, monkeypatch, by):
+    monkeypatch.setattr(model, "self_conditioning", 0.5)
+    monkeypatch.setattr(model, "denoiser", Reads(model.denoiser))
+    context, previous = model.condition(TOLD, model.text_space), torch.randn_like(state[0])
+    told = model.output(*state, previous, context)
+    untold = model.output(*state, previous * (by == "condition"), None if by != "estimate" else context)
+    expected = model.scored(untold + 3 * (told - untold), *state[:2], 1.0)
+    found = model.predict_x0(*state, previous, 1.0, context, 3.0, by)
+    if not isinstance(model.prediction, LogitsPrediction):
+        sizes = [real_rms(x, state[2]) for x in (model.scored(told, *state[:2], 1.0), expected)]
+        expected = expected * (sizes[0] / sizes[1]).clamp(max=1)
+    assert_close(found[state[2]], expected[state[2]], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_guidance_by_the_estimate_needs_no_condition_but_an_estimate(model, state, monkeypatch):
+    sampler = DDIMSampler(3, guidance=2.0, guidance_by="estimate")
+    with pytest.raises(UserError, match=r"sampler.guidance_by=estimate .* route.self_conditioning=0.5$"):
+        model.sample(sampler, 2, seed=0)
+    monkeypatch.setattr(model, "self_conditioning", 0.5)
+    monkeypatch.setattr(model, "denoiser", Reads(model.denoiser))
+    texts = {by: model.predict_x0(*state, torch.ones_like(state[0]), 1.0, None, 2.0, by) for by in ("both", "estimate")}
+    assert_close(texts["both"], texts["estimate"])
+    plain = model.predict_x0(*state, torch.ones_like(state[0]))
+    assert (texts["estimate"] - plain).abs().max() > 1e-3
+    assert_close(model.predict_x0(*state, None, 1.0, None, 2.0, "estimate"), model.predict_x0(*state))
 
 
 @torch.no_grad()
