@@ -79,7 +79,7 @@ def stand_in(corpus: Corpus, place: Path) -> list[str]:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     wrapped(tokenizer).save_pretrained(place / "tokenizer")
     chance = random.Random(0)
-    texts = (" ".join(chance.choices(words, k=corpus.length)) for _ in range(200))
+    texts = (" ".join(chance.choices(words, k=corpus.length)) for _ in range(40))
     (place / "texts.txt").write_text("\n\n".join(texts), encoding="utf-8")
     return [
         "data=text_files",
