@@ -21,15 +21,16 @@ class WarmEMA:
 
     def __init__(self, decay: float = 0.9999):
         self.decay = number(decay, "callbacks.ema.decay", least=0, below=1)
+        self.updates: int | None = None
 
     @torch.no_grad()
     def __call__(self, averages: list[Tensor], currents: list[Tensor], num_averaged: Tensor) -> None:
-        """Move all averages at once; waits for no device."""
-        averages, currents = local(averages), local(currents)
-        decay = torch.clamp((1 + num_averaged) / (10 + num_averaged), max=self.decay)
-        gained = torch._foreach_sub(currents, averages)
-        torch._foreach_mul_(gained, 1 - decay)
-        torch._foreach_add_(averages, gained)
+        """Move all averages at once; waits for a device the first time, to learn how often that was done before."""
+        if self.updates is None:
+            self.updates = int(num_averaged)
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(local(averages), local(currents), 1 - decay)
+        self.updates += 1
 
 
 class EMA(WeightAveraging):
