@@ -2,7 +2,8 @@
 
 Counts the operations of a training step of each recipe on each corpus, with stand-ins for texts and tokenizer of its
 length and number of tokens, and writes docs/pages/scaling.md: operations, bytes and hours for a billion tokens, on one
-H200 and on 64, and the bill for the field's training. Where there is a GPU, its utilisation is measured.
+H200 and on 64, and the bill for the field's training. Where there is a GPU, its utilisation is measured. What has a row
+in docs/scaling.jsonl is not counted again.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from benchmarks.rows import ROOT, configured, table
+from benchmarks.rows import ROOT, add_row, configured, read_rows, table
 from benchmarks.training import counted, measure
 from diffusion_text.commands import arguments
 from diffusion_text.composition import compose_training
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.tokenizers import SPECIAL_TOKENS, wrapped
 
-PAGE = ROOT / "docs" / "pages" / "scaling.md"
+ROWS, PAGE = ROOT / "docs" / "scaling.jsonl", ROOT / "docs" / "pages" / "scaling.md"
 PEAK, MEMORY, LINK = 989e12, 141e9, 50e9  # of an H200 SXM in bf16, dense (NVIDIA's data sheet); 400 Gb/s for each GPU
 GPUS = (1, 64)
 STEPS, TEXTS = 1_000_000, 512  # the field's training (Sahoo et al. 2024; configs/config.yaml of kuleshov-group/mdlm)
@@ -135,7 +137,7 @@ def command(recipe: str, corpus: Corpus) -> str:
 # ---- the page
 
 BILLION = ["`experiment=`", "size", "corpus", "parameters", "GFLOP a token", "state", *(f"hours on {n}" for n in GPUS)]
-BILL = ["`experiment=`", "corpus", "GPU-hours", f"days on {GPUS[1]}", f"a step on {GPUS[1]}", "gradients exchanged"]
+BILL = ["`experiment=`", "corpus", "GPU-hours", f"hours on {GPUS[1]}", f"a step on {GPUS[1]}", "gradients exchanged"]
 
 
 def render(costs: dict[Key, Cost], utilisation: float, whence: str) -> str:
@@ -161,7 +163,7 @@ def render(costs: dict[Key, Cost], utilisation: float, whence: str) -> str:
         f"""The field trains the small size for {STEPS:,} steps of {TEXTS} texts (Sahoo et al. 2024): {budgets}, padding
         included.""",
         table(BILL, [bill(key, found, utilisation) for key, found in costs.items() if key[1] == "small"]),
-        f"""The gradients of a step go round in 32 bits, at {LINK / 1e9:.0f} GB/s for each GPU, while the backward pass
+        f"""Hours are of computing alone. The gradients of a step go round in 32 bits, at {LINK / 1e9:.0f} GB/s for each GPU, while the backward pass
         goes on. Where that takes about as long as the step, GPUs wait: take fewer, or larger steps.""",
         "## The commands",
         *commands(),
@@ -181,7 +183,7 @@ def bill(key: Key, found: Cost, utilisation: float) -> list[str]:
     recipe, _, corpus = key
     one, many = (found.hours(tokens_of(CORPORA[corpus]), gpus, utilisation) for gpus in GPUS)
     step, exchange = 3_600_000 * many / STEPS, 1000 * found.exchange(GPUS[1])
-    return [recipe, corpus, f"{one:,.0f}", f"{many / 24:.1f}", f"{step:.1f} ms", f"{exchange:.1f} ms"]
+    return [recipe, corpus, f"{one:,.0f}", f"{many:.1f}", f"{step:.1f} ms", f"{exchange:.1f} ms"]
 
 
 def tokens_of(corpus: Corpus) -> int:
@@ -206,12 +208,13 @@ def main(argv: list[str]) -> None:
         own = [*SIZES["small"], "trainer=gpu", "precision=bf16", "trainer.compile=true"]
         utilisation = measure(measured, own)["utilisation"]
         whence = f"The utilisation of a {torch.cuda.get_device_name()} was measured on `experiment=embedding_flow`."
-    costs = {}
-    for name, corpus in CORPORA.items():
-        for recipe in RECIPES:
-            for size in SIZES:
-                costs[recipe, size, name] = cost(recipe, size, corpus)
-                print(recipe, size, name, costs[recipe, size, name], flush=True)
+    keys = list(product(RECIPES, SIZES, CORPORA))
+    for recipe, size, corpus in keys:
+        if " ".join((recipe, size, corpus)) not in read_rows(ROWS):
+            counted = cost(recipe, size, CORPORA[corpus])
+            add_row(ROWS, {"name": " ".join((recipe, size, corpus)), **counted._asdict()})
+    rows = read_rows(ROWS)
+    costs = {key: Cost(rows[" ".join(key)]["operations"], rows[" ".join(key)]["parameters"]) for key in keys}
     PAGE.write_text(render(costs, utilisation, whence), encoding="utf-8")
     print(PAGE)
 
