@@ -163,8 +163,9 @@ def render(costs: dict[Key, Cost], utilisation: float, whence: str) -> str:
         f"""The field trains the small size for {STEPS:,} steps of {TEXTS} texts (Sahoo et al. 2024): {budgets}, padding
         included.""",
         table(BILL, [bill(key, found, utilisation) for key, found in costs.items() if key[1] == "small"]),
-        f"""Hours are of computing alone. The gradients of a step go round in 32 bits, at {LINK / 1e9:.0f} GB/s for each GPU, while the backward pass
-        goes on. Where that takes about as long as the step, GPUs wait: take fewer, or larger steps.""",
+        f"""Hours are of computing alone. The gradients of a step go round in 32 bits, at {LINK / 1e9:.0f} GB/s for each
+        GPU, while the backward pass goes on. Where that takes about as long as the step, GPUs wait: take fewer, or
+        larger steps.""",
         "## The commands",
         *commands(),
     ]
