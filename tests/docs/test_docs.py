@@ -251,10 +251,10 @@ def configured(cfg, name):
 @pytest.mark.parametrize("command", composed_only())
 def test_what_cannot_be_run_is_composed(composed, command):
     given = OverridesParser.create().parse_overrides([word for word in shlex.split(command) if "=" in word])
-    plain = [override.input_line for override in given if not override.is_sweep_override()]
-    cfg = composed(*plain)
-    for name, _, value in (line.partition("=") for line in plain):
-        assert str(configured(cfg, name)) == value
+    plain = [override for override in given if not override.is_sweep_override()]
+    cfg = composed(*(override.input_line for override in plain))
+    for override in plain:
+        assert str(configured(cfg, override.get_key_element().lstrip("+~"))) == str(override.value())
     for override in given:
         if override.is_choice_sweep():
             for choice in override.sweep_string_iterator():

@@ -46,6 +46,14 @@ def srun(script, *arguments, cwd, tasks=2, timeout=300):
         return [ended(process, [script, *arguments], timeout) for process in processes]
 
 
+def come_through(code, place):
+    """Have two tasks of a job run this code to its end."""
+    script = place / "script.py"
+    script.write_text(f"{code}\nprint('all is well')\n", encoding="utf-8")
+    for task in srun(script, cwd=place, timeout=100):
+        assert (task.returncode, task.stdout) == (0, "all is well\n"), task.stderr
+
+
 def of_tasks(tasks):
     """The environment of each task."""
     with socket.socket() as free:

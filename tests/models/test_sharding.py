@@ -127,15 +127,11 @@ try:
     raise AssertionError("a single number has no shares")
 except UserError as error:
     assert str(error) == "blocks.0.scale is a single number, which trainer=fsdp cannot shard: use trainer=ddp"
-print("all is well")
 """
 
 
 def test_two_processes_train_what_they_share_as_one_trains_it_whole(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    for ended in forked.srun(script, cwd=tmp_path, timeout=100):
-        assert (ended.returncode, ended.stdout) == (0, "all is well\n"), ended.stderr
+    forked.come_through(SCRIPT, tmp_path)
 
 
 def test_what_is_not_shared_stays_as_it_is():

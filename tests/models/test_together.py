@@ -58,15 +58,11 @@ try:
 except ZeroDivisionError:
     assert RANK == 0
 assert together(model, lambda: "made") == (None if RANK else "made")
-print("all is well")
 """
 
 
 def test_each_process_draws_its_share_and_the_first_has_them_all(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    for ended in forked.srun(script, cwd=tmp_path, timeout=100):
-        assert (ended.returncode, ended.stdout) == (0, "all is well\n"), ended.stderr
+    forked.come_through(SCRIPT, tmp_path)
 
 
 def test_one_process_does_it_all():

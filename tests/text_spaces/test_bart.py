@@ -31,7 +31,7 @@ def standardised(space, batch):
     """Set the statistics of a batch's real tokens."""
     tokens, mask = batch
     moments = LatentMoments(space.dim, tokens.shape[1])
-    moments.add([raw[real].numpy() for raw, real in zip(space.encode_raw(tokens, mask), mask, strict=True)])
+    moments.add(space.encode_raw(tokens, mask)[mask].numpy())
     found = moments.statistics()
     space.set_statistics(found["mean"], found["covariance"])
     return space
