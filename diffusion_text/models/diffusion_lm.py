@@ -166,8 +166,10 @@ class DiffusionLM(TextDiffusion):
         """log p(w | x_t) of each position by itself, up to a constant: Bayes' rule in equation (3)."""
         return token_posterior(x_t, self.text_space.embedding.table, self.token_shares, alpha, sigma)
 
-    def reference_x0(self, x_t, alpha, sigma):
-        return self.bayes(x_t, alpha, sigma).softmax(-1) @ self.text_space.embedding.table
+    def reference_x0(self, x_t, alpha, sigma, alone=None):
+        known = alone is not None and self.reads_tokens
+        logits = alone if known else self.bayes(x_t, alpha, sigma)
+        return logits.softmax(-1) @ self.text_space.embedding.table
 
     # ---- what is minimised
 

@@ -157,16 +157,17 @@ class TextDiffusion(Denoising):
 
     def output(self, x_t, t, mask, x_0_previous=None, context=None):
         told = {} if context is None else {"context": context}
-        output = self.read(self.denoiser(x_t, t, mask, self.beside(x_t, t, x_0_previous), **told))
-        return output + self.without_context(x_t, *self.levels(t)) if self.linear_path else output
+        alone = self.without_context(x_t, *self.levels(t)) if self.linear_path else None
+        output = self.read(self.denoiser(x_t, t, mask, self.beside(x_t, t, x_0_previous, alone), **told))
+        return output if alone is None else output + alone
 
-    def beside(self, x_t: Latents, t: Times, x_0_previous: Latents | None) -> Estimates | None:
+    def beside(self, x_t: Latents, t: Times, x_0_previous: Latents | None, alone: Tensor | None) -> Estimates | None:
         """The estimates of x_0 that the denoiser reads: its own earlier one, 0 where it has none, and the reference."""
         estimates = []
         if self.self_conditioning:
             estimates.append(torch.zeros_like(x_t) if x_0_previous is None else x_0_previous)
         if self.reads_reference:
-            estimates.append(self.reference_x0(x_t, *self.levels(t)).to(x_t))
+            estimates.append(self.reference_x0(x_t, *self.levels(t), alone).to(x_t))
         return torch.cat(estimates, dim=-1) if estimates else None
 
     def read(self, features: Latents) -> Tensor:
@@ -182,8 +183,10 @@ class TextDiffusion(Denoising):
         """What self-conditioning reads when there is no step before: the network's estimate without it."""
         return self.predict_x0(x_t, t, mask, context=context) if self.self_conditioning else None
 
-    def reference_x0(self, x_t: Latents, alpha: Level, sigma: Level) -> Latents:
-        """What a position's own x_t says of its x_0: the estimate that information is counted from."""
+    def reference_x0(self, x_t: Latents, alpha: Level, sigma: Level, alone: Tensor | None = None) -> Latents:
+        """What a position's own x_t says of its x_0: the estimate that information is counted from; `alone`: the output
+        that it suggests, where that is known already.
+        """
         return self.linear(x_t, alpha, sigma).x_0
 
     def noised(self, x_0: Latents, noise: Latents, t: Times, mask: Mask) -> Noisy:
