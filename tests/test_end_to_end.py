@@ -437,6 +437,13 @@ def test_a_stopped_training_goes_on_as_if_never_stopped(stopped, train_here, run
     assert differences(load(again.last), load(run.last)) == []
 
 
+def test_a_training_leaves_signals_as_they_were(train_here, tmp_path):
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    train_here(Run(tmp_path / "short"), "trainer.max_steps=2")
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 def test_a_run_shorter_than_the_validation_interval_is_validated_all_the_same(train_here, tmp_path):
     short = Run(tmp_path / "short")
     train_here(short, "trainer.max_steps=3", "trainer.val_check_interval=1000")

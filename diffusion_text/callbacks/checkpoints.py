@@ -86,9 +86,13 @@ class LastCheckpoint(Checkpoint):
         self.received: int | None = None
         self.handlers: dict[int, Any] = {}
 
+    def setup(self, trainer, pl_module, stage) -> None:
+        self.handlers = {number: signal.getsignal(number) for number in SIGNALS}  # not yet Lightning's
+
     def on_train_start(self, trainer, pl_module) -> None:
         self.whole, self.saved_at = True, time.monotonic()
-        self.handlers = {number: signal.signal(number, self.receive) for number in SIGNALS}
+        for number in SIGNALS:
+            signal.signal(number, self.receive)
 
     def receive(self, number: int, frame: object) -> None:
         """Remember the first signal; leave the next to the system."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -49,7 +51,7 @@ def tokenise(data: TextDataModule, tokenizer: PreTrainedTokenizerBase, directory
         if next(texts, None) is None:
             raise UserError(f"{named(tokenizer)} makes no token of the {split} split: choose another")
         processes = min(data.num_proc or cores(), len(stretches))
-        with refused_in(building), library_bars():
+        with refused_in(building), library_bars(), ending_at_sigterm():
             dataset = datasets.Dataset.from_generator(
                 partial(texts_of, data=data, split=split, tokenizer=tokenizer, notes=building),
                 features=features(data, tokenizer), gen_kwargs={"stretches": stretches}, cache_dir=str(building),
@@ -100,6 +102,21 @@ def refused_in(notes: Path) -> Iterator[None]:
         if (notes / REFUSED).is_file():
             raise UserError((notes / REFUSED).read_text(encoding="utf-8")) from error
         raise
+
+
+@contextmanager
+def ending_at_sigterm() -> Iterator[None]:
+    """Inside, processes that are started end at SIGTERM, which is how a pool ends its own, and may wait for ever where
+    they do as this one does: jobs of submitit, for one, go on.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        yield
+        return
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def last(tmp_path):
     saved = []
     trainer = SimpleNamespace(world_size=1, loggers=[], save_checkpoint=saved.append, global_step=7)
     callback = LastCheckpoint(str(tmp_path))
+    callback.setup(trainer, None, "fit")
     callback.on_train_start(trainer, None)
     yield callback, trainer, saved
     callback.teardown(trainer, None, "fit")
@@ -126,6 +127,7 @@ def training(last, monkeypatch):
         broadcast=lambda late: late, reduce_boolean_decision=lambda received, all: received and all is False
     )
     vars(trainer).update(accumulate_grad_batches=2, val_check_interval=20, max_steps=35, log_every_n_steps=4)
+    callback.setup(trainer, None, "fit")
     callback.on_train_start(trainer, None)
 
     def after(step, batch_idx=1, now=0.0, processes=1):

@@ -1,7 +1,9 @@
 """Corpora in pieces: the same whoever reads them, once, and not at all where they are known."""
 
 import os
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import datasets
 import pytest
@@ -111,6 +113,28 @@ def test_several_processes_tokenise_as_one_does(corpus, pieces, tokenizer, tmp_p
 def test_a_corpus_of_one_stretch_takes_one_process(corpus, tokenizer, monkeypatch):
     monkeypatch.setattr("multiprocess.Pool", lambda *_: pytest.fail("it started processes"))
     assert tokens(corpus(num_proc=8), tokenizer)
+
+
+def test_processes_that_tokenise_end_at_sigterm_whatever_this_one_does():
+    def going_on(number, frame):
+        pass
+
+    before = signal.signal(signal.SIGTERM, going_on)
+    try:
+        with tokenising.ending_at_sigterm():
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) == going_on
+        with ThreadPoolExecutor() as threads:
+            seen = threads.submit(entered, tokenising.ending_at_sigterm())
+        assert seen.result() == going_on, "only the main thread may say so"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def entered(context):
+    """Who answers to SIGTERM inside a context."""
+    with context:
+        return signal.getsignal(signal.SIGTERM)
 
 
 def test_what_several_processes_do_not_know_is_said_once(corpus, pieces, tokenizer, caplog):
