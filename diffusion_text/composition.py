@@ -43,8 +43,9 @@ from diffusion_text.inheriting import Read, inheriting, read_by
 from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.distillation import Distilled
 from diffusion_text.models.optimisation import tried
-from diffusion_text.models.space_recipes import SpaceRecipe, TrainedSpace
+from diffusion_text.models.space_recipes import SpaceRecipe
 from diffusion_text.models.text_autoencoder import TextAutoencoder
+from diffusion_text.models.trained_spaces import TrainedSpace
 from diffusion_text.models.writing import Writer, check_sampler
 from diffusion_text.recorded import write_record
 from diffusion_text.refusals import (

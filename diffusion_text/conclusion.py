@@ -110,7 +110,7 @@ def ruler(training: Training) -> dict[str, str]:
     facts = {
         "corpus": f"{type(data).__name__} {data.digest}, {data.packing} of {data.length} tokens",
         "tokenizer": tokenizer_digest(data.tokenizer),
-        "texts": " + ".join(str(len(data.batches(split, data.eval_texts))) for split in SPLITS[1:]),
+        "texts": " + ".join(str(len(data.evaluated(split))) for split in SPLITS[1:]),
         "samples": str(training.report),
         "precision": str(training.trainer.precision),
         "machine": str(Record(training.run).environment.get("device")),

@@ -16,9 +16,10 @@ from diffusion_text.data.base import TextDataModule
 from diffusion_text.errors import UserError
 from diffusion_text.models.classifier import Classifier
 from diffusion_text.models.diffusion_lm import DiffusionLM
-from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe, TrainedSpace
+from diffusion_text.models.space_recipes import LearnedSpace, SpaceRecipe
 from diffusion_text.models.text_autoencoder import TextAutoencoder
 from diffusion_text.models.token_models import TokenModel
+from diffusion_text.models.trained_spaces import TrainedSpace
 from diffusion_text.recorded import flat_values
 from diffusion_text.runs import Run
 

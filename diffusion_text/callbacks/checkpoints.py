@@ -84,15 +84,11 @@ class LastCheckpoint(Checkpoint):
         self.seconds = 60 * values.number(minutes, "callbacks.last.minutes", above=0)
         self.whole, self.saved_at = False, 0.0
         self.received: int | None = None
-        self.handlers: dict[int, Any] = {}
-
-    def setup(self, trainer, pl_module, stage) -> None:
-        self.handlers = {number: signal.getsignal(number) for number in SIGNALS}  # not yet Lightning's
 
     def on_train_start(self, trainer, pl_module) -> None:
         self.whole, self.saved_at = True, time.monotonic()
         for number in SIGNALS:
-            signal.signal(number, self.receive)
+            signal.signal(number, self.receive)  # Lightning puts back in the end what was there before it
 
     def receive(self, number: int, frame: object) -> None:
         """Remember the first signal; leave the next to the system."""
@@ -145,8 +141,3 @@ class LastCheckpoint(Checkpoint):
             logger.save()
         trainer.save_checkpoint(self.path)
         self.saved_at = time.monotonic()
-
-    def teardown(self, trainer, pl_module, stage) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-        self.handlers = {}

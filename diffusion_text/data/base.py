@@ -34,9 +34,9 @@ from diffusion_text.data.excerpts import EXCERPT, EXCERPTS, as_many, spread
 from diffusion_text.data.latents import Encoder, Latents, Store, stored
 from diffusion_text.data.reading import LEAST, SPLITS, Lines, paragraphs
 from diffusion_text.data.sampling import ResumableLoader, Shares, Steps, shared
-from diffusion_text.data.statistics import token_statistics
+from diffusion_text.data.statistics import token_lengths, token_statistics
 from diffusion_text.data.streaming import Readers, stand_ins
-from diffusion_text.data.tokenising import STATISTICS_FILE, opened, token_lengths, tokenise
+from diffusion_text.data.tokenising import STATISTICS_FILE, opened, tokenise
 from diffusion_text.data.tokens import TextReader, check_tokenizer, ends, pack, pad, stream, tokenizer_digest
 from diffusion_text.errors import UserError
 from diffusion_text.values import LONGEST, flag, one_of, or_null, seed_number, whole, words
@@ -247,7 +247,7 @@ class TextDataModule(LightningDataModule, ABC):
             return self._loader(texts, sampler=steps, batch_size=self.batch_size)
         batches = trainer.accumulate_grad_batches
         size = self.texts_per_batch(batches * trainer.world_size)
-        lengths = token_lengths(self.splits["train"]) if self.bucket else None
+        lengths = torch.from_numpy(token_lengths(self.splits["train"])) if self.bucket else None
         order = (trainer.max_steps, size, batches, *self.ranks(), self.seed, trainer.global_step, lengths)
         return self._loader(texts, sampler=Steps(len(texts), *order), batch_size=size)
 
@@ -272,18 +272,22 @@ class TextDataModule(LightningDataModule, ABC):
         """A split, or so many texts from all over it."""
         texts = self.splits[split]
         store = None if self.store is None else self.store.splits.get(split)
-        if many is not None and many < len(texts):
+        if many is not None:
             chosen = spread(range(len(texts)), many)
             texts, store = texts.select(chosen), None if store is None else store.at(chosen)
         return Batches(texts, self.collate, store)
 
+    def evaluated(self, split: str) -> Batches:
+        """`eval_texts` texts from all over a split, or all where there are no more."""
+        return self.batches(split, self.eval_texts)
+
     def batch(self, split: str, many: int) -> dict[str, Tensor]:
         """The first texts of those that are evaluated of a split: so many, or all."""
-        texts = self.batches(split, self.eval_texts)
+        texts = self.evaluated(split)
         return texts.__getitems__(range(min(many, len(texts))))
 
     def _in_order(self, split: str) -> DataLoader:
-        texts = self.batches(split, self.eval_texts)
+        texts = self.evaluated(split)
         return self._loader(texts, batch_sampler=Shares(len(texts), self.batch_size, *self.ranks()))
 
     def ranks(self) -> tuple[int, int]:

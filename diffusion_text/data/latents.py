@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffusion_text.data.excerpts import from_all_over
-from diffusion_text.data.statistics import LatentMoments
-from diffusion_text.data.tokenising import STATISTICS_FILE, token_lengths
+from diffusion_text.data.statistics import LatentMoments, token_lengths
+from diffusion_text.data.tokenising import STATISTICS_FILE
 from diffusion_text.data.tokens import pad
 from diffusion_text.errors import UserError
 from diffusion_text.progress import counting
@@ -145,7 +145,7 @@ def nowhere(data: TextDataModule, encoder: Encoder, lengths: Lengths, size: int)
 
 def lengths_of(texts: Dataset, encoder: Encoder) -> np.ndarray:
     """How many positions the latents of each text have."""
-    tokens = token_lengths(texts).numpy()
+    tokens = token_lengths(texts)
     return np.array([encoder.latent_length(many) for many in range(tokens.max() + 1)])[tokens]
 
 

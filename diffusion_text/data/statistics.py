@@ -50,3 +50,9 @@ def token_statistics(texts: Dataset, vocab_size: int, length: int) -> dict[str, 
         token_counts += np.bincount(tokens.flatten(), minlength=vocab_size)
         length_counts += np.bincount(tokens.value_lengths(), minlength=length + 1)
     return {"token_counts": torch.from_numpy(token_counts), "length_counts": torch.from_numpy(length_counts)}
+
+
+def token_lengths(texts: Dataset) -> np.ndarray:
+    """How many tokens each text has."""
+    tables = texts.with_format("arrow").iter(10_000)
+    return np.concatenate([table["tokens"].combine_chunks().value_lengths().to_numpy() for table in tables])

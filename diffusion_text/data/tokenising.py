@@ -16,10 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from diffusion_text.data.reading import SPLITS
 from diffusion_text.data.statistics import token_statistics
@@ -150,10 +147,3 @@ def opened(directory: Path) -> Dataset:
 
     files = sorted(directory.glob("*.arrow"))
     return datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files])
-
-
-def token_lengths(texts: Dataset) -> Tensor:
-    """How many tokens each text has."""
-    tables = texts.with_format("arrow").iter(10_000)
-    lengths = [table["tokens"].combine_chunks().value_lengths().to_numpy() for table in tables]
-    return torch.from_numpy(np.concatenate(lengths))

@@ -8,13 +8,27 @@
         std² = var_ts·sigma_s²/sigma_t²                          Kingma et al. 2021, eq. 25–27
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusion_text.shapes import Latents
+from diffusion_text.shapes import Latents, Mask, Times
 
 Level = Float[Tensor, "#batch 1 1"]
+
+
+class Noisy(NamedTuple):
+    """A batch part-way into noise."""
+
+    x_0: Latents
+    noise: Latents
+    x_t: Latents
+    t: Times
+    alpha: Level
+    sigma: Level
+    mask: Mask
 
 
 def per_text(levels: Float[Tensor, "*batch"]) -> Level:

@@ -105,6 +105,10 @@ class GaussianSampler(Sampler, ABC):
         self.guidance_interval = listed(guidance_interval, "sampler.guidance_interval", share, 2)
         self.guidance_by = one_of(guidance_by, "sampler.guidance_by", ("condition", "estimate", "both"))
 
+    def guides(self, told: bool) -> bool:
+        """Whether guidance has anything to go beyond, where the network is told a condition or not."""
+        return self.guidance != 1 and (told or self.guidance_by != "condition")
+
     def guidance_at(self, t: float) -> float:
         """The guidance at a time."""
         first, last = self.guidance_interval

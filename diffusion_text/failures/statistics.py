@@ -2,7 +2,7 @@
 
 import logging
 
-from diffusion_text.models.space_recipes import BartMini
+from diffusion_text.models.trained_spaces import BartMini
 from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.values import LONGEST, whole
 

@@ -113,7 +113,7 @@ class Denoising(Writer):
         right where tokens are `given`.
         """
 
-        if sampler.guidance != 1 and sampler.guidance_by != "condition" and not self.self_conditioning:
+        if sampler.guides(told=False) and not self.self_conditioning:
             raise UserError(
                 f"sampler.guidance_by={sampler.guidance_by} is for models that read their own earlier estimate: train "
                 "with route.self_conditioning=0.5"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffusion_text.diagnostics.embeddings import HEALTH
 from diffusion_text.diffusion.distillation import share_of_first
+from diffusion_text.diffusion.gaussian import Noisy
 from diffusion_text.diffusion.losses import mean_over_real
 from diffusion_text.diffusion.predictions import EpsilonPrediction
 from diffusion_text.diffusion.samplers import GaussianSampler, towards
@@ -25,7 +26,7 @@ from diffusion_text.diffusion.time_sampling import StratifiedTimes
 from diffusion_text.models.diffusion_lm import DiffusionLM
 from diffusion_text.models.latent_diffusion import LatentDiffusion
 from diffusion_text.models.step_draws import StepDraws
-from diffusion_text.models.text_diffusion import Noisy, TextDiffusion
+from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Context, Latents, Mask, PerText, Times
 from diffusion_text.text_spaces.base import Frozen
 from diffusion_text.values import whole

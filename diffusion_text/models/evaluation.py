@@ -17,7 +17,7 @@ from diffusion_text.metrics.noise_prediction import NoisePrediction
 from diffusion_text.shapes import Latents
 
 if TYPE_CHECKING:
-    from diffusion_text.models.text_diffusion import Noisy
+    from diffusion_text.diffusion.gaussian import Noisy
 
 TELLING = "telling"  # beyond the same network that is told nothing
 PREDICTORS = ("model", "do_nothing", "linear")

@@ -39,8 +39,9 @@ from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.shapes import Context, Latents, Mask, Tokens
 
 if TYPE_CHECKING:
+    from diffusion_text.diffusion.gaussian import Noisy
     from diffusion_text.diffusion.schedules import NoiseSchedule
-    from diffusion_text.models.text_diffusion import Noisy, TextDiffusion
+    from diffusion_text.models.text_diffusion import TextDiffusion
 
     Readable = tuple[Latents, Tokens, Mask, NoiseSchedule]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -14,7 +14,7 @@ from diffusion_text.conditions.base import Condition
 from diffusion_text.denoisers.base import Denoiser, Estimates
 from diffusion_text.diagnostics.preflight import Check
 from diffusion_text.diagnostics.references import LinearPredictor, rank_bound
-from diffusion_text.diffusion.gaussian import Level, corrupt
+from diffusion_text.diffusion.gaussian import Level, Noisy, corrupt
 from diffusion_text.diffusion.information import integrand
 from diffusion_text.diffusion.losses import CosineMagnitudeLoss, CrossEntropyLoss, Loss, MinSNRWeighting, Weighting
 from diffusion_text.diffusion.predictions import EpsilonPrediction, LogitsPrediction, Prediction
@@ -36,18 +36,6 @@ log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
 PLATEAU = 0.01  # nats a token
 IN_THE_BAR = ("train/noise_cosine", "val/information")
-
-
-class Noisy(NamedTuple):
-    """A batch part-way into noise."""
-
-    x_0: Latents
-    noise: Latents
-    x_t: Latents
-    t: Times
-    alpha: Level
-    sigma: Level
-    mask: Mask
 
 
 class TextDiffusion(Denoising):

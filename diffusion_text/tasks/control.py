@@ -211,8 +211,7 @@ def labels(session: Session) -> NGramLabels:
 def cost(session: Session, wish: Wish) -> tuple[int, int]:
     """Evaluations for a text: of the network, which guidance asks twice, and of a classifier's gradient."""
     sampler, guide = session.sampler, session.guide
-    guided = isinstance(sampler, GaussianSampler) and sampler.guidance != 1 and sampler.guidance_by
-    twice = guided in ("estimate", "both") or (guided == "condition" and wish.told is not None)
+    twice = isinstance(sampler, GaussianSampler) and sampler.guides(told=wish.told is not None)
     gradients = 0 if wish.led is None or guide is None else guide.steps * (sampler.num_steps - 1)
     return sampler.nfe * (1 + twice), gradients
 

@@ -85,6 +85,7 @@ class BartAutoencoder(nn.Module):
     ):
         super().__init__()
         self.bart, self.tokenizer, self.bottleneck = bart, tokenizer, bottleneck
+        bart.set_attn_implementation("sdpa")  # which takes the mask that `encode` gives
         self.dim = bottleneck.dim if bottleneck else bart.config.hidden_size
         self.compression = bottleneck.compression if bottleneck else 1
         self.max_length = bart.config.max_position_embeddings
@@ -108,7 +109,8 @@ class BartAutoencoder(nn.Module):
 
     def encode(self, tokens: Tokens, mask: Mask) -> Posterior:
         """What the encoder makes of texts, whose mask is `mask`."""
-        hidden = self.bart.get_encoder()(input_ids=tokens, attention_mask=mask).last_hidden_state
+        pairs = mask[:, None, None].expand(-1, -1, mask.shape[1], -1)  # else transformers asks whether all are real
+        hidden = self.bart.get_encoder()(input_ids=tokens, attention_mask=pairs).last_hidden_state
         return self.bottleneck(hidden, mask) if self.bottleneck else Posterior(hidden, None)
 
     def reconstruct(

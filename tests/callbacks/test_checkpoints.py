@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from diffusion_text.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, SealedCheckpointIO
+from diffusion_text.callbacks.checkpoints import SIGNALS, BestCheckpoint, LastCheckpoint, SealedCheckpointIO
 from diffusion_text.errors import StoppedError
 from diffusion_text.models.base import NotFiniteError
 
@@ -50,10 +50,11 @@ def last(tmp_path):
     saved = []
     trainer = SimpleNamespace(world_size=1, loggers=[], save_checkpoint=saved.append, global_step=7)
     callback = LastCheckpoint(str(tmp_path))
-    callback.setup(trainer, None, "fit")
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     callback.on_train_start(trainer, None)
     yield callback, trainer, saved
-    callback.teardown(trainer, None, "fit")
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_a_failure_saves_what_is_whole_and_finite(last):
@@ -127,7 +128,6 @@ def training(last, monkeypatch):
         broadcast=lambda late: late, reduce_boolean_decision=lambda received, all: received and all is False
     )
     vars(trainer).update(accumulate_grad_batches=2, val_check_interval=20, max_steps=35, log_every_n_steps=4)
-    callback.setup(trainer, None, "fit")
     callback.on_train_start(trainer, None)
 
     def after(step, batch_idx=1, now=0.0, processes=1):
@@ -188,6 +188,4 @@ def test_only_between_steps_and_validations_is_there_something_whole(last):
     callback.on_validation_end(trainer, None)
     assert callback.whole is True
     assert saved == [callback.path]
-    callback.teardown(trainer, None, "fit")
-    assert callback.handlers == {}
     assert LastCheckpoint("x").whole is False

@@ -243,7 +243,7 @@ def test_so_many_texts_of_a_split_are_evaluated_from_all_over_it(words_file, tok
     data.prepare(tokenizer)
     whole = [text.tolist() for text in data.splits["test"]["tokens"]]
     assert len(whole) > 5
-    taken = [text.tolist() for text in data.batches("test", data.eval_texts).texts["tokens"]]
+    taken = [text.tolist() for text in data.evaluated("test").texts["tokens"]]
     assert len(taken) == 5
     assert [taken[0], taken[-1]] == [whole[0], whole[-1]]
     assert [len(batch["tokens"]) for batch in data.test_dataloader()] == [2, 3]

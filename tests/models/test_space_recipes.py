@@ -4,8 +4,9 @@ from safetensors.torch import save_file
 
 from diffusion_text.data.text_files import TextFiles
 from diffusion_text.errors import UserError
-from diffusion_text.models.space_recipes import BartMini, BartPretrained, BartVAE, LearnedSpace
+from diffusion_text.models.space_recipes import BartPretrained, LearnedSpace
 from diffusion_text.models.tokenizers import BytePairTokenizer, train_tokenizer
+from diffusion_text.models.trained_spaces import BartMini, BartVAE
 
 SMALL = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "max_length": 32, "max_steps": 3}
 

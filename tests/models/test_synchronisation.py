@@ -67,6 +67,7 @@ def read_in_a_step(training):
     "recipe",
     [
         ["model=textunet"],
+        ["model=textunet", "text_space.cache=none"],
         ["model=latent_transformer", "route.self_conditioning=0.5", "prediction=x0"],
         ["embedding", "experiment=embedding_flow"],
         ["embedding", "experiment=masked_diffusion"],
