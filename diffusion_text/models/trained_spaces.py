@@ -48,15 +48,15 @@ class TrainedSpace(SpaceRecipe):
 
     def __init__(
         self,
-        max_steps: int,
-        target: float | None,
-        batch_size: int,
-        learning_rate: float,
-        mask_probability: float,
-        kl_weight: float,
-        decoder_noise: float,
-        seed: int,
-        cache: str | None,
+        max_steps: int = 1500,
+        target: float | None = 0.99,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        mask_probability: float = 0.1,
+        kl_weight: float = 0.0,
+        decoder_noise: float = 0.0,
+        seed: int = 0,
+        cache: str | None = None,
     ):
         super().__init__(cache)
         self.max_steps = whole(max_steps, "text_space.max_steps", 1)
@@ -133,7 +133,7 @@ class TrainedSpace(SpaceRecipe):
 
 class BartMini(TrainedSpace):
     """A small BART from scratch: `dim` wide, `layers` in encoder and decoder each, `vocab_size` byte-level BPE
-    tokens.
+    tokens; the rest is TrainedSpace's.
     """
 
     def __init__(
@@ -143,18 +143,9 @@ class BartMini(TrainedSpace):
         heads: int = 4,
         vocab_size: int = 2048,
         max_length: int = 1024,
-        max_steps: int = 1500,
-        target: float | None = 0.99,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        mask_probability: float = 0.1,
-        decoder_noise: float = 0.0,
-        seed: int = 0,
-        cache: str | None = None,
+        **training: Any,
     ):
-        super().__init__(
-            max_steps, target, batch_size, learning_rate, mask_probability, 0.0, decoder_noise, seed, cache
-        )
+        super().__init__(**training)
         self.dim, self.heads = whole(dim, "text_space.dim", 1, WIDEST), whole(heads, "text_space.heads", 1)
         if self.dim % self.heads:
             raise ValueError(f"text_space.dim={dim} is not a multiple of text_space.heads={heads}")
@@ -206,7 +197,7 @@ def attend_to_own_position(bart: BartForConditionalGeneration) -> None:
 
 class BartVAE(TrainedSpace):
     """A variational autoencoder made of the BART of `backbone`: a bottleneck of `dim` channels, each position of it
-    standing for `compression` tokens, trained together with the BART.
+    standing for `compression` tokens, trained together with the BART; the rest is TrainedSpace's.
     """
 
     def __init__(
@@ -214,18 +205,10 @@ class BartVAE(TrainedSpace):
         backbone: SpaceRecipe,
         dim: int = 64,
         compression: int = 1,
-        max_steps: int = 1500,
-        target: float | None = 0.99,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        mask_probability: float = 0.1,
         kl_weight: float = 1e-3,
-        decoder_noise: float = 0.0,
-        seed: int = 0,
-        cache: str | None = None,
+        **training: Any,
     ):
-        objective = (mask_probability, kl_weight, decoder_noise)
-        super().__init__(max_steps, target, batch_size, learning_rate, *objective, seed, cache)
+        super().__init__(kl_weight=kl_weight, **training)
         self.backbone = instance(backbone, "text_space.backbone", SpaceRecipe)
         if isinstance(backbone, LearnedSpace):
             raise ValueError("text_space.backbone is no BART: choose text_space@text_space.backbone=bart_mini")
