@@ -144,8 +144,8 @@ class Trained(LightningModule, ABC):
         """Clip, and log learning rate and norm before clipping at steps that are logged; a norm that is not finite ends
         training before it reaches a weight, or on a device that would have to be waited for, before it is saved.
         """
-        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        of_shares = torch.nn.utils.get_total_norm(gradients)
+        weights = list(self.parameters())  # looked for once: it takes as long as clipping does
+        of_shares = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         norm = gathered(of_shares)
         if self.is_logged:
             self.log("train/gradient_norm", norm)
@@ -156,7 +156,7 @@ class Trained(LightningModule, ABC):
         if self.device.type == "cpu":
             self.check_gradients()
         if gradient_clip_val:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, of_shares)
+            torch.nn.utils.clip_grads_with_norm_(weights, gradient_clip_val, of_shares)
 
     def check_gradients(self) -> None:
         """Raise NotFiniteError where a step had a gradient that was not finite."""

@@ -114,11 +114,13 @@ for make, close in ((torch.optim.AdamW, {"rtol": 1e-5, "atol": 1e-6}), (Muon, {"
         assert {parameter.shape for parameter in network.parameters()} == {p.shape for p in alone.parameters()}
     assert all(isinstance(parameter, DTensor) for parameter in network.parameters())
 
-average = [parameter.detach().clone() for parameter in again.parameters()]
-before, now = ([gathered(each.detach()) for each in many] for many in (average, network.parameters()))
-WarmEMA(0.5)(average, [parameter.detach() for parameter in network.parameters()], torch.tensor(2))
-for moved, start, end in zip(average, before, now, strict=True):
-    assert_close(gathered(moved), start + (end - start) * 0.75)  # the decay is (1 + 2) / (10 + 2)
+ema = WarmEMA(Network(), 0.5)
+shard(ema.module, MESH)
+ema.n_averaged.fill_(2)
+before, now = ([gathered(each.detach()) for each in those.parameters()] for those in (ema.module, network))
+ema.update_parameters(network)
+for moved, start, end in zip(ema.module.parameters(), before, now, strict=True):
+    assert_close(gathered(moved.detach()), start + (end - start) * 0.75)  # the decay is (1 + 2) / (10 + 2)
 
 network = Network()
 network.blocks[0].scale = nn.Parameter(torch.ones(()))

@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from diffusion_text.callbacks.ema import WarmEMA
 from diffusion_text.composition import compose_training
 
 READ = {"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "equal", "bincount"}
@@ -55,11 +56,14 @@ def read_in_a_step(training):
     model.trainer = training.trainer
     training.trainer.strategy.connect(model)
     optimizer = model.optimizer(model.named_parameters())
-    followed = Computed([*model.parameters(), *model.buffers(), *batch.values()])
+    ema = WarmEMA(model)
+    ema.update_parameters(model)
+    followed = Computed([*ema.parameters(), *ema.buffers(), *model.parameters(), *model.buffers(), *batch.values()])
     with followed, Copied(followed):
         model.training_step(batch, 0).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        ema.update_parameters(model)
     return followed.read
 
 
