@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rows import Figure, configured, show
 from diffusion_text.composition import Training, compose_training
+from diffusion_text.models.optimisation import fuse
 from diffusion_text.models.step_draws import StepDraws
 
 RECIPES = (
@@ -99,6 +100,7 @@ def counted(work: Callable[[], Any]) -> int:
 def plain_loop(model, training: Training) -> Iterator[None]:
     """A step of the same network at each call."""
     optimizer = model.optimizer(model.named_parameters())
+    fuse(optimizer)
     schedule = model.lr_schedule(optimizer=optimizer, num_training_steps=training.trainer.max_steps)
     loader, strategy = training.data.train_dataloader(), training.trainer.strategy
     while True:

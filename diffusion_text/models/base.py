@@ -184,8 +184,7 @@ class Trained(LightningModule, ABC):
 
     def configure_optimizers(self):
         optimizer = self.optimizer(self.named_parameters())
-        if self.device.type == "cuda":
-            fuse(optimizer)
+        fuse(optimizer)
         if self.lr_schedule is None:
             self.settings = settings(optimizer)
             return optimizer
