@@ -220,10 +220,12 @@ class TextDataModule(LightningDataModule, ABC):
         else:
             self.statistics = load_file(self.directory / STATISTICS_FILE)
 
-    def wrap(self, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """The tokens of a text as this corpus has them: cut to its length, with `<s>` and `</s>` unless it streams."""
+    def wrap(self, ids: list[int], tokenizer: PreTrainedTokenizerBase, length: int | None = None) -> list[int]:
+        """The tokens of a text as this corpus has them: cut to its length, or to this one, with `<s>` and `</s>` unless
+        it streams.
+        """
         start, end = ([], []) if self.packing == "stream" else ends(tokenizer)
-        return [*start, *ids[: self.length - len(start) - len(end)], *end]
+        return [*start, *ids[: (length or self.length) - len(start) - len(end)], *end]
 
     def key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
         """What the token ids of its texts depend on."""

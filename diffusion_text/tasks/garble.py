@@ -84,7 +84,7 @@ class Garble:
         pool = [token for text in whole for token in text]
         spoilt = [garbling(text, space.tokenizer, pool, chance) for text in whole]
         originals, garbled = space.to_text(whole), space.to_text(spoilt)
-        tokens, token_mask = session.wrap(spoilt)
+        tokens, token_mask = session.wrap(spoilt, self.longest(session))
         texts = {"garbled": garbled}
         x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
         if isinstance(session.model, TextDiffusion):
@@ -103,10 +103,17 @@ class Garble:
         }
         return Repair(garbling, originals, texts, scores)
 
+    def longest(self, session: Session) -> int:
+        """How many tokens a garbled text may have: as many as a text, or where it is told, and another one written, as
+        a text with each of them twice.
+        """
+        return session.corpus.length * (2 if isinstance(session.model.condition, Garbled) else 1)
+
     def that_fit(self, session: Session) -> list[list[int]]:
-        """The session's texts as token ids, short enough to be repeated at any rate within the model's length."""
+        """The session's texts as token ids, short enough to be repeated at any rate."""
         tokens, mask = session.texts()
-        room = int(tokens.shape[1] / (1 + max(garbling.rate for garbling in self.garblings)))
+        ends = len(session.corpus.wrap([], session.model.text_space.tokenizer))
+        room = int((self.longest(session) - ends) / (1 + max(garbling.rate for garbling in self.garblings)))
         special = set(session.model.text_space.tokenizer.all_special_ids)
         texts = [text[real].tolist() for text, real in zip(tokens, mask, strict=True)]
         return [[token for token in text if token not in special][:room] for text in texts]
@@ -122,7 +129,7 @@ class Garble:
     def rewrite(self, session: Session, tokens: Tokens, mask: Mask) -> Tokens:
         """From noise, told the garbled text; as wide as any, so that a text comes out the same beside any other."""
         told = tokens.masked_fill(~mask, NOTHING)
-        told = F.pad(told, (0, session.corpus.length - told.shape[1]), value=NOTHING)
+        told = F.pad(told, (0, self.longest(session) - told.shape[1]), value=NOTHING)
         told = told.repeat_interleave(self.candidates, 0)
         return session.drawn(session.sampler, len(told), Wish(told)).tokens
 
