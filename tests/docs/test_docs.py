@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 CONF, PAGES = ROOT / "conf", ROOT / "docs" / "pages"
 FOLLOWED = (
     "quickstart", "few_steps", "sharing", "concepts", "adding", "sweeps", "cluster", "scaling", "report",
-    "troubleshooting", "data", "control", "index", "README",
+    "troubleshooting", "data", "control", "tried", "index", "README",
 )  # fmt: skip
 MEASURED = (  # written by benchmarks/
     "schedules", "ruler", "latent_route", "embedding_route", "race", "few_steps_measured",
