@@ -168,7 +168,7 @@ def line(name: str, rows: list[Row]) -> list[str]:
 def frontiers(rows: list[Row]) -> alt.LayerChart:
     """Judge NLL against entropy over what each contestant trades one for the other with, at its greatest NFE."""
     points = [
-        {"contestant": row["contestant"], "run": row["name"], **point}
+        {"contestant": f"{row['contestant']}, {row['steps']:,} steps", "run": row["name"], **point}
         for row in drawn(rows)
         if row["contestant"] in CONTESTANTS
         for point in row["frontier"]["points"]
