@@ -353,6 +353,15 @@ def browser(tmp_path_factory):
     import shutil
 
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    class Patient(Chrome):
+        """Has a page before it when the charts are drawn, which takes a busy machine longer than to load it."""
+
+        def get(self, url):
+            super().get(url)
+            drawn = "return !document.querySelector('[data-chart]') || performance.getEntriesByName('drawn').length > 0"
+            WebDriverWait(self, 60).until(lambda browser: browser.execute_script(drawn))
 
     driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
     if not driver or not chromium:
@@ -366,6 +375,6 @@ def browser(tmp_path_factory):
     ]  # fmt: skip
     for flag in flags:
         options.add_argument(f"--{flag}")
-    chrome = Chrome(options, ChromeService(driver))
+    chrome = Patient(options, ChromeService(driver))
     yield chrome
     chrome.quit()
