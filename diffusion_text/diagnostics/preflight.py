@@ -136,18 +136,6 @@ def condition_in_the_data(counts: dict[str, Counts]) -> Check:
     return judge("condition in the data", measured, nothing, alone > 0, advice)
 
 
-def lengths_told(counts: Counts) -> Check:
-    """The share of the training texts that are as long as most; `counts` has how many have each length. How long a text
-    was that another one stands for is read off what stands there, where texts of one length would teach that length.
-    """
-    share = float(counts.max() / counts.sum())
-    advice = "how long a text was cannot be learned, nor how far along each part of another one is"
-    advice = f"{advice}: texts of their own lengths are had by data.packing=paragraphs"
-    return judge(
-        "lengths of the texts", f"{share:.0%} have {int(counts.argmax())} positions", False, share > 0.9, advice
-    )
-
-
 def latent_scale(x_0: Latents, mask: Mask) -> Check:
     """Root mean square of x_0 on real tokens, against noise of 1."""
     rms = float(x_0[mask].square().mean().sqrt())

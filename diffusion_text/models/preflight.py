@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_text.conditions.text import OtherText
 from diffusion_text.diagnostics.preflight import (
     ACROSS,
     Check,
@@ -20,7 +19,6 @@ from diffusion_text.diagnostics.preflight import (
     gradient_reach,
     kept_statistics,
     latent_scale,
-    lengths_told,
     loss_without_context,
     output_rank,
     padding_in_loss,
@@ -104,7 +102,6 @@ def about_condition(model: TextDiffusion, context: Context, noisy: Noisy, readab
     drawn = model.time_sampling.quantile(torch.tensor(ACROSS)).tolist()
     return [
         *([condition_in_the_data(model.told_counts)] if model.told_counts else []),
-        *([lengths_told(model.length_counts)] if isinstance(model.condition, OtherText) else []),
         condition_needed(read_at(drawn, *readable), model.time_sampling.learns),
         condition_sensitivity(model.denoiser, noisy.x_t[:SEEN], noisy.mask[:SEEN], context),
     ]

@@ -75,12 +75,6 @@ def test_condition_in_the_data(counts, verdict, measured):
     assert (check.verdict, check.measured) == (verdict, measured)
 
 
-@pytest.mark.parametrize(("counts", "verdict"), [([0, 5, 5, 90], "ok"), ([0, 1, 1, 98], "warn")])
-def test_lengths_told(counts, verdict):
-    check = preflight.lengths_told(torch.tensor(counts))
-    assert (check.verdict, check.measured) == (verdict, f"{counts[3]}% have 3 positions")
-
-
 @pytest.mark.parametrize(
     ("shares", "verdict"), [([1.0, 0.9, 0.3], "ok"), ([1.0, 0.9, 0.8], "warn"), ([1.0, 1.0, 0.9], "fail")]
 )
