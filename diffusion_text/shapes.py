@@ -23,15 +23,13 @@ Told = Int[Tensor, "batch told"]  # what each text is told to be: numbers of val
 class Context(NamedTuple):
     """What a denoiser reads beside a text: vectors, of which those tell something `where` it is True; they stand `at`
     positions of the text, or before it, the same of all texts or each its own. Where they are of another text that
-    `fits`, that begins and ends where this one does, they are yet to be put along it; where it is read `beside` this
-    one, each position has the nearest of them in its input, and attends to none.
+    `fits`, that begins and ends where this one does, they are yet to be put along it.
     """
 
     vectors: Float[Tensor, "batch told channels"]
     where: Bool[Tensor, "batch told"]
     at: Float[Tensor, "*texts told"]
     fits: bool = False
-    beside: bool = False
 
     def of(self, texts: Tensor) -> "Context":
         """That of some of the texts."""

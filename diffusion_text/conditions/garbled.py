@@ -16,12 +16,10 @@ from diffusion_text.values import listed, one_of, share, whole
 
 class Garbled(OtherText):
     """The text itself, spoilt anew whenever it is told: in one of the `ways`, at a rate up to `rate`, shuffled within
-    `window` words. Most of it stands where it stood, so that each position reads it beside its own x_t: half the work
-    of attending to it, and learned sooner.
+    `window` words.
     """
 
     reads = None
-    beside = True
     remembers = 512
 
     def __init__(

@@ -22,13 +22,12 @@ TEXT = "text"  # what the one thing that can be asked for is called
 
 
 class OtherText(Condition):
-    """Another text, which the run's own text space reads; it stands in front of the text, as far along it as there.
+    """Another text, which the run's own text space reads; it stands beside the text, as far along it as there.
 
     In training a share `dropout` of the texts is told nothing, so that the model also writes without.
     """
 
     reads: ClassVar[str | None] = "another text"
-    beside: ClassVar[bool] = False
 
     def __init__(self, values: Mapping[str, Sequence[str]], dim: int, dropout: float = 0.1):
         super().__init__(values, dim)
@@ -41,7 +40,7 @@ class OtherText(Condition):
         read[:, 0] = True  # a text of no positions cannot be encoded
         vectors = space.encode(told.clamp(min=0), read)
         at = torch.arange(vectors.shape[1], device=told.device, dtype=torch.float32)
-        return Context(vectors, space.latent_mask(where), at, fits=True, beside=self.beside)
+        return Context(vectors, space.latent_mask(where), at, fits=True)
 
     @property
     def draws(self):

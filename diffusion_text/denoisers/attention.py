@@ -123,26 +123,19 @@ class Positions(nn.Module):
 
 
 class Prefix(nn.Module):
-    """Puts what is told of a text in front of it, where its positions tell where it stands; or beside it, unless what
-    is told must not be seen before a position is reached (`causal`).
-    """
+    """Puts what is told of a text in front of it; where it stands is told by its positions."""
 
-    def __init__(self, told: int, width: int, causal: bool = False):
+    def __init__(self, told: int, width: int):
         super().__init__()
-        self.enter, self.causal = nn.Linear(told, width), causal
+        self.enter = nn.Linear(told, width)
 
     def forward(
         self, h: Hidden, mask: Seen, at: Places, context: Context
     ) -> tuple[Longer, Bool[Tensor, "batch longer"], Float[Tensor, "*of_each longer"]]:
-        """The text, its mask and its positions, with those of the context before each, or its vectors added."""
-        vectors = self.enter(context.vectors)
-        if context.beside and not self.causal:
-            away = (at[:, None] - context.at.unsqueeze(-2)).abs()
-            nearest = away.masked_fill(~context.where[:, None], torch.inf).argmin(-1, keepdim=True)
-            beside = vectors.gather(1, nearest.expand(h.shape))
-            return h + beside * context.where.any(1)[:, None, None], mask, at
+        """The text, its mask and its positions, with those of the context before each."""
+        longer = torch.cat([self.enter(context.vectors), h], 1)
         at = at.expand(*context.at.shape[:-1], -1)
-        return torch.cat([vectors, h], 1), torch.cat([context.where, mask], 1), torch.cat([context.at, at], -1)
+        return longer, torch.cat([context.where, mask], 1), torch.cat([context.at, at], -1)
 
 
 def rotary_angles(positions: Places, head_width: int) -> Rotation:

@@ -101,28 +101,6 @@ def test_a_text_that_fits_stands_as_far_along_as_in_its_own(name, positions):
     assert_close(nothing, net(x_t, t, mask))
 
 
-@pytest.mark.parametrize("name", TRANSFORMERS)
-def test_what_is_told_beside_a_text_is_read_by_the_nearest_positions(name):
-    """Told 3 places at 0, 2 and 5 of 7, each position reads the nearest, and attends to none."""
-    net = network(TRANSFORMERS[name], heads=2, positions="rotary", told=5)
-    x_t, t, mask = texts(7, 7)
-    vectors, where = torch.randn(2, 4, 5), torch.tensor([[True, True, True, False], [False] * 4])
-    context = Context(vectors, where, torch.tensor([0.0, 2, 5, 6]), beside=True)
-    told, entered = net(x_t, t, mask, context=context), []
-    net.prefix.register_forward_hook(lambda module, given, made: entered.append(made[0] - given[0]))
-    net(x_t, t, mask, context=context)
-    assert_close(entered[0][0], net.prefix.enter(vectors[0, [0, 0, 1, 1, 2, 2, 2]]))  # 1 is as near to 0 as to 2
-    assert_close(told[1], net(x_t, t, mask)[1])
-    assert (told[0] - net(x_t, t, mask)[0]).abs().max() > 1e-4
-
-
-def test_a_causal_network_is_told_in_front_of_the_text_what_others_are_told_beside_it():
-    net = network(TRANSFORMERS["transformer"], heads=2, positions="rotary", told=5, causal=True)
-    x_t, t, mask = texts(7, 7)
-    context = Context(torch.randn(2, 4, 5), torch.ones(2, 4, dtype=torch.bool), torch.arange(4.0), beside=True)
-    assert_close(net(x_t, t, mask, context=context), net(x_t, t, mask, context=context._replace(beside=False)))
-
-
 @pytest.mark.parametrize("name", MASKED)
 def test_padding_does_not_enter(name):
     net = network(MASKED[name])
