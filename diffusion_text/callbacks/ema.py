@@ -20,7 +20,7 @@ class WarmEMA(AveragedModel):
     A fixed decay of 0.9999 would leave a short run with its initial weights.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.9999):
+    def __init__(self, model: nn.Module, decay: float):
         super().__init__(model)
         self.decay = decay
         self.updates: int | None = None

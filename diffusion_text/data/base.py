@@ -220,12 +220,14 @@ class TextDataModule(LightningDataModule, ABC):
         else:
             self.statistics = load_file(self.directory / STATISTICS_FILE)
 
-    def wrap(self, ids: list[int], tokenizer: PreTrainedTokenizerBase, length: int | None = None) -> list[int]:
-        """The tokens of a text as this corpus has them: cut to its length, or to this one, with `<s>` and `</s>` unless
-        it streams.
-        """
+    def wrap(self, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """The tokens of a text as this corpus has them, cut to its length."""
+        return self.enclosed(ids[: self.length - len(self.enclosed([], tokenizer))], tokenizer)
+
+    def enclosed(self, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """The tokens of a text between `<s>` and `</s>`, unless the corpus is a stream."""
         start, end = ([], []) if self.packing == "stream" else ends(tokenizer)
-        return [*start, *ids[: (length or self.length) - len(start) - len(end)], *end]
+        return [*start, *ids, *end]
 
     def key(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
         """What the token ids of its texts depend on."""

@@ -84,7 +84,9 @@ class Garble:
         pool = [token for text in whole for token in text]
         spoilt = [garbling(text, space.tokenizer, pool, chance) for text in whole]
         originals, garbled = space.to_text(whole), space.to_text(spoilt)
-        tokens, token_mask = session.wrap(spoilt, self.longest(session))
+        room = session.room(self.longest(session))
+        enclosed = [session.corpus.enclosed(text[:room], space.tokenizer) for text in spoilt]
+        tokens, token_mask = session.padded([torch.tensor(text) for text in enclosed])
         texts = {"garbled": garbled}
         x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
         if isinstance(session.model, TextDiffusion):
@@ -112,8 +114,7 @@ class Garble:
     def that_fit(self, session: Session) -> list[list[int]]:
         """The session's texts as token ids, short enough to be repeated at any rate."""
         tokens, mask = session.texts()
-        ends = len(session.corpus.wrap([], session.model.text_space.tokenizer))
-        room = int((self.longest(session) - ends) / (1 + max(garbling.rate for garbling in self.garblings)))
+        room = int(session.room(self.longest(session)) / (1 + max(garbling.rate for garbling in self.garblings)))
         special = set(session.model.text_space.tokenizer.all_special_ids)
         texts = [text[real].tolist() for text, real in zip(tokens, mask, strict=True)]
         return [[token for token in text if token not in special][:room] for text in texts]

@@ -185,7 +185,7 @@ class Session:
 
     def room(self, longest: int) -> int:
         """The most tokens that a text may have, without those that the corpus puts around it."""
-        return longest - len(self.corpus.wrap([], self.model.text_space.tokenizer))
+        return longest - len(self.corpus.enclosed([], self.model.text_space.tokenizer))
 
     def check_room(self, ids: list[int], setting: str, room: int) -> None:
         """Refuse a text that is empty, or that has more tokens than there is room for."""
@@ -209,10 +209,10 @@ class Session:
         """Texts as tokens and mask."""
         return self.wrap(token_ids(self.model.text_space.tokenizer, texts, "text="))
 
-    def wrap(self, texts: list[list[int]], length: int | None = None) -> tuple[Tokens, Mask]:
-        """Token ids as the model's corpus has them, cut at its length, or this one, and their mask."""
+    def wrap(self, texts: list[list[int]]) -> tuple[Tokens, Mask]:
+        """Token ids as the model's corpus has them, cut at its length, and their mask."""
         tokenizer = self.model.text_space.tokenizer
-        return self.padded([torch.tensor(self.corpus.wrap(text, tokenizer, length)) for text in texts])
+        return self.padded([torch.tensor(self.corpus.wrap(text, tokenizer)) for text in texts])
 
     def padded(self, texts: list[torch.Tensor]) -> tuple[Tokens, Mask]:
         """Token ids of texts as one tensor and its mask, where the model is."""

@@ -56,7 +56,7 @@ def read_in_a_step(training):
     model.trainer = training.trainer
     training.trainer.strategy.connect(model)
     optimizer = model.optimizer(model.named_parameters())
-    ema = WarmEMA(model)
+    ema = WarmEMA(model, 0.9)
     ema.update_parameters(model)
     followed = Computed([*ema.parameters(), *ema.buffers(), *model.parameters(), *model.buffers(), *batch.values()])
     with followed, Copied(followed):
