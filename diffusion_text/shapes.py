@@ -22,26 +22,46 @@ Told = Int[Tensor, "batch told"]  # what each text is told to be: numbers of val
 
 class Context(NamedTuple):
     """What a denoiser reads beside a text: vectors, of which those tell something `where` it is True; they stand `at`
-    positions of the text, or before it, the same of all texts or each its own. Where they are of another text that
-    `fits`, that begins and ends where this one does, they are yet to be put along it.
+    positions of the text, or before it, the same of all texts or each its own.
+
+    Where they are of another text that `fits`, that begins and ends where this one does, they are yet to be put along
+    it. Where each `counts` for some of its positions, they are yet to be put on the first of those; then each position
+    has one `beside` it. `nats`: what it takes of each text to tell more than it is told.
     """
 
     vectors: Float[Tensor, "batch told channels"]
     where: Bool[Tensor, "batch told"]
     at: Float[Tensor, "*texts told"]
     fits: bool = False
+    counts: Int[Tensor, "batch told"] | None = None
+    beside: bool = False
+    nats: PerText | float = 0.0
 
     def of(self, texts: Tensor) -> "Context":
         """That of some of the texts."""
         at = self.at if self.at.ndim == 1 else self.at[texts]
-        return self._replace(vectors=self.vectors[texts], where=self.where[texts], at=at)
+        nats = self.nats[texts] if isinstance(self.nats, Tensor) else self.nats
+        return self._replace(vectors=self.vectors[texts], where=self.where[texts], at=at, nats=nats)
 
-    def along(self, lengths: Counts) -> "Context":
-        """That of texts with so many positions: a text that fits stands as far along each as in its own."""
+    def along(self, mask: Mask) -> "Context":
+        """That of texts with these positions: a text that fits stands as far along each as in its own."""
+        if self.counts is not None:
+            return self.put_beside(mask, self.counts)
         if not self.fits:
             return self
-        stretch = lengths / self.where.sum(1).clamp(min=1)
+        stretch = mask.sum(1) / self.where.sum(1).clamp(min=1)
         return self._replace(at=self.at * stretch[:, None], fits=False)
+
+    def put_beside(self, mask: Mask, counts: Int[Tensor, "batch told"]) -> "Context":
+        """Where they count for more or fewer positions than there are, they are stretched."""
+        ends = counts.cumsum(1)
+        at = torch.arange(mask.shape[1], device=mask.device)
+        place = ((at + 0.5) * (ends[:, -1:] / mask.sum(1, keepdim=True).clamp(min=1))).long()
+        told = torch.searchsorted(ends, place, right=True).clamp(max=counts.shape[1] - 1)
+        first = place == (ends - counts).gather(1, told)
+        vectors = self.vectors.gather(1, told[..., None].expand(-1, -1, self.vectors.shape[2]))
+        where = first & mask & self.where.gather(1, told)
+        return Context(vectors, where, at.float(), beside=True, nats=self.nats)
 
     def twice(self, again: bool) -> "Context":
         """That of the texts twice over, the second time telling it again, or nothing."""

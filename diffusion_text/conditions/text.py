@@ -8,21 +8,24 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from diffusion_text.conditions.base import Condition
 from diffusion_text.conditions.named import ANY
 from diffusion_text.data.tokens import NOTHING
 from diffusion_text.errors import UserError
-from diffusion_text.shapes import Context, PerText
+from diffusion_text.shapes import Context, Latents, Mask, PerText, Told
+from diffusion_text.text_spaces.base import TextSpace
 from diffusion_text.values import share
 
 EACH_COUNTS_ONE = math.log(math.e - 1)  # by softplus
+TINY = 1e-6  # of a text that is told nothing
 TEXT = "text"  # what the one thing that can be asked for is called
 
 
 class OtherText(Condition):
-    """Another text, which the run's own text space reads; it stands beside the text, as far along it as there.
+    """Another text, which the run's own text space reads; it stands in front of the text, as far along it as there.
 
     In training a share `dropout` of the texts is told nothing, so that the model also writes without.
     """
@@ -32,15 +35,23 @@ class OtherText(Condition):
     def __init__(self, values: Mapping[str, Sequence[str]], dim: int, dropout: float = 0.1):
         super().__init__(values, dim)
         self.width, self.dropout = dim, share(dropout, "condition.dropout")
-        self.count = LengthGuess(dim)
+        self.guess: nn.Module = self.guessing(dim)
+
+    def guessing(self, dim: int) -> nn.Module:
+        """What guesses how long a text is, by vectors of what it is told."""
+        return LengthGuess(dim)
 
     def forward(self, told, space):
+        vectors, where = self.read(told, space)
+        at = torch.arange(vectors.shape[1], device=told.device, dtype=torch.float32)
+        return Context(vectors, where, at, fits=True)
+
+    def read(self, told: Told, space: TextSpace) -> tuple[Latents, Mask]:
+        """The text space's vectors, and where they are of something."""
         where = told != NOTHING
         read = where.clone()
         read[:, 0] = True  # a text of no positions cannot be encoded
-        vectors = space.encode(told.clamp(min=0), read)
-        at = torch.arange(vectors.shape[1], device=told.device, dtype=torch.float32)
-        return Context(vectors, space.latent_mask(where), at, fits=True)
+        return space.encode(told.clamp(min=0), read), space.latent_mask(where)
 
     @property
     def draws(self):
@@ -70,26 +81,37 @@ class OtherText(Condition):
 
     @torch.no_grad()
     def lengths(self, told, space, generators):
-        return self.count(self(told, space)).round().long().clamp(min=1).cpu()
+        return self.guess(*self.read(told, space)).round().long().clamp(min=1).cpu()
 
     def losses(self, context, lengths):
-        off = (self.count(context._replace(vectors=context.vectors.detach())) - lengths) ** 2 / lengths
-        return {"length": off * context.where.any(1)}
+        guessed = self.guess(context.vectors.detach(), context.where)
+        return {"length": (guessed / lengths).clamp(min=TINY).log() ** 2 * context.where.any(1)}
 
 
-class LengthGuess(nn.Module):
-    """How many positions a text has that another one stands for: each vector of that one counts for so many, by what
-    stands around it (after Ghazvininejad et al. 2019, §3.2, who predict a length from another text).
-    """
+class Neighbourhood(nn.Module):
+    """So many numbers of each vector, by what stands around it and by what the whole text is like."""
 
-    def __init__(self, width: int, hidden: int = 64):
+    def __init__(self, width: int, numbers: int, hidden: int = 128):
         super().__init__()
         self.near, self.nearer = nn.Conv1d(width, hidden, 5, padding=2), nn.Conv1d(hidden, hidden, 5, padding=2)
-        self.leave = nn.Conv1d(hidden, 1, 1, bias=False)
+        self.whole, self.leave = nn.Linear(hidden, hidden), nn.Linear(hidden, numbers)
         nn.init.normal_(self.leave.weight, std=1e-3)
+        nn.init.zeros_(self.leave.bias)
 
-    def forward(self, context: Context) -> PerText:
-        real = context.where.unsqueeze(1)
-        h = F.gelu(self.near(context.vectors.transpose(1, 2) * real))
-        h = F.gelu(self.nearer(h * real))
-        return (F.softplus(self.leave(h) + EACH_COUNTS_ONE) * real).sum((1, 2))
+    def forward(self, vectors: Latents, where: Mask) -> Float[Tensor, "batch length numbers"]:
+        real = where.unsqueeze(1)
+        h = F.gelu(self.near(vectors.transpose(1, 2) * real)) * real
+        h = h + self.whole(h.sum(2) / real.sum(2).clamp(min=1)).unsqueeze(2)
+        return self.leave(F.gelu(self.nearer(h * real)).transpose(1, 2))
+
+
+class LengthGuess(Neighbourhood):
+    """How many positions a text has that another one stands for: each vector of that one counts for so many (after
+    Ghazvininejad et al. 2019, §3.2, who predict a length from another text).
+    """
+
+    def __init__(self, width: int):
+        super().__init__(width, 1)
+
+    def forward(self, vectors: Latents, where: Mask) -> PerText:
+        return (F.softplus(super().forward(vectors, where).squeeze(2) + EACH_COUNTS_ONE) * where).sum(1)

@@ -123,19 +123,23 @@ class Positions(nn.Module):
 
 
 class Prefix(nn.Module):
-    """Puts what is told of a text in front of it; where it stands is told by its positions."""
+    """Puts what is told of a text in front of it, where its positions tell where it stands; or beside it, unless what
+    is told must not be seen before a position is reached (`causal`).
+    """
 
-    def __init__(self, told: int, width: int):
+    def __init__(self, told: int, width: int, causal: bool = False):
         super().__init__()
-        self.enter = nn.Linear(told, width)
+        self.enter, self.causal = nn.Linear(told, width), causal
 
     def forward(
         self, h: Hidden, mask: Seen, at: Places, context: Context
     ) -> tuple[Longer, Bool[Tensor, "batch longer"], Float[Tensor, "*of_each longer"]]:
-        """The text, its mask and its positions, with those of the context before each."""
-        longer = torch.cat([self.enter(context.vectors), h], 1)
+        """The text, its mask and its positions, with those of the context before each, or its vectors added."""
+        vectors = self.enter(context.vectors)
+        if context.beside and not self.causal:
+            return h + vectors * context.where.unsqueeze(2), mask, at
         at = at.expand(*context.at.shape[:-1], -1)
-        return longer, torch.cat([context.where, mask], 1), torch.cat([context.at, at], -1)
+        return torch.cat([vectors, h], 1), torch.cat([context.where, mask], 1), torch.cat([context.at, at], -1)
 
 
 def rotary_angles(positions: Places, head_width: int) -> Rotation:

@@ -64,7 +64,7 @@ class Transformer(Denoiser):
         self.time = TimeEmbedding(width)
         self.enter = nn.Linear(dim * (1 + estimates), width)
         self.positions = Positions(positions, width, heads, max_length)
-        self.prefix = Prefix(told, width) if told else None
+        self.prefix = Prefix(told, width, causal) if told else None
         self.blocks = nn.ModuleList(Block(width, heads, dropout, gates, **attention) for _ in range(depth))
         self.modulate = nn.Linear(width, 2 * width)
         self.leave = nn.Linear(width, dim)

@@ -247,7 +247,8 @@ class TextDiffusion(Denoising):
     @torch.no_grad()
     def inform(self, stage: str, batch: Batch, draws: StepDraws, context: Context | None = None) -> None:
         """Count what the network knows beyond the reference predictor, and in the end beyond itself when it is told
-        nothing, at noise levels that no schedule chose.
+        nothing, at noise levels that no schedule chose. What it takes to tell it more than it is told counts as error
+        where nothing is seen yet.
         """
         x_0, mask = self.clean(batch)
 
@@ -269,6 +270,7 @@ class TextDiffusion(Denoising):
 
         for name, estimates in compared.items():
             errors = integrand(x_0, mask, estimates, self.schedule, draws.offsets(), noise, self.earliest)
+            errors.model[:, 0] += 0 if context is None else context.nats
             self.evaluation.inform(name, errors, batch["mask"].sum(1))
 
     # ---- what it is held against

@@ -161,6 +161,7 @@ class TokenModel(Writer):
         drawn = ((within[:, draw], self.keys(mask, draws, draw)) for draw in range(self.draws))
         context = self.context(batch, draws, mask)
         nats, counts = self.mean_nats(tokens, mask, self.draws, drawn, context), mask.sum(1)
+        nats = nats + (0 if context is None else context.nats)
         unigram = -smoothed_shares(self.token_counts).log()[tokens].masked_fill(~mask, 0).sum(1)
         self.metric(stage).update(nats, unigram, counts)
         self.log(f"{stage}/loss", (nats / counts).mean().float(), batch_size=len(tokens), sync_dist=True)

@@ -84,7 +84,7 @@ class Writer(Trained):
         if told is None:
             return None
         assert self.condition is not None
-        return self.condition(told.to(self.device), self.text_space).along(mask.sum(1))
+        return self.condition(told.to(self.device), self.text_space).along(mask)
 
     def condition_losses(self, context: Context | None, mask: Mask) -> dict[str, PerText]:
         """What is minimised of the condition itself."""

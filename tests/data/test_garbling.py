@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from diffusion_text.data.garbling import Garbling, parted
+from diffusion_text.data.garbling import Garbling, counted, parted
 
 TEXTS = [list(range(10, 2010)), list(range(3000, 3500))]
 POOL = list(range(5000, 5100))
@@ -30,6 +30,21 @@ def test_shuffled_texts_are_tokens_again(tokenizer):
     words = [sorted(text.split()) for text in tokenizer.batch_decode(shuffled)]
     assert words == [["glass", "river", "stone"], ["bread", "north", "silver", "winter"]]
     assert shuffled != texts
+
+
+@pytest.mark.parametrize(
+    ("each", "counts"),
+    [
+        ([[5], [6], [7]], [(5, 1), (6, 1), (7, 1)]),
+        ([[], [5], [], [], [6]], [(5, 4), (6, 1)]),
+        ([[5, 5], [], [6, 6, 6]], [(5, 1), (5, 1), (6, 1), (6, 0), (6, 0)]),
+        ([[], []], []),
+        ([], []),
+    ],
+)
+def test_what_is_left_counts_for_what_is_missing_behind_it(each, counts):
+    """Also for what is missing before the first of it."""
+    assert counted(each) == counts
 
 
 @pytest.mark.parametrize(("how", "share"), [("drop", 0.75), ("repeat", 1.25), ("replace", 1.0)])

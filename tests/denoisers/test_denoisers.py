@@ -91,14 +91,36 @@ def test_a_text_that_fits_stands_as_far_along_as_in_its_own(name, positions):
     x_t, t, _ = texts(6, 6)
     mask = torch.arange(6) < torch.tensor([6, 3])[:, None]
     vectors, where = torch.randn(2, 6, 5), (torch.arange(6) < 3).expand(2, -1)
-    fitted = net(x_t, t, mask, context=Context(vectors, where, torch.arange(6.0), fits=True).along(mask.sum(1)))
+    fitted = net(x_t, t, mask, context=Context(vectors, where, torch.arange(6.0), fits=True).along(mask))
     for text, stride in ((0, 2.0), (1, 1.0)):
         alone = net(x_t, t, mask, context=Context(vectors, where, stride * torch.arange(6.0)))
         assert_close(fitted[text], alone[text])
     nothing = net(
-        x_t, t, mask, context=Context(vectors, torch.zeros_like(where), torch.arange(6.0), fits=True).along(mask.sum(1))
+        x_t, t, mask, context=Context(vectors, torch.zeros_like(where), torch.arange(6.0), fits=True).along(mask)
     )
     assert_close(nothing, net(x_t, t, mask))
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_what_is_told_beside_a_text_is_read_position_by_position(name):
+    net = network(TRANSFORMERS[name], heads=2, positions="rotary", told=5)
+    x_t, t, mask = texts(7, 7)
+    vectors = torch.randn(2, 7, 5)
+    where = torch.tensor([[True, False, True, True, False, True, True], [False] * 7])
+    context = Context(vectors, where, torch.arange(7.0), beside=True)
+    told, entered = net(x_t, t, mask, context=context), []
+    net.prefix.register_forward_hook(lambda module, given, made: entered.append(made[0] - given[0]))
+    net(x_t, t, mask, context=context)
+    assert_close(entered[0], net.prefix.enter(vectors) * where[..., None], rtol=0, atol=1e-6)
+    assert_close(told[1], net(x_t, t, mask)[1])
+    assert (told[0] - net(x_t, t, mask)[0]).abs().max() > 1e-4
+
+
+def test_a_causal_network_is_told_in_front_of_the_text_what_others_are_told_beside_it():
+    net = network(TRANSFORMERS["transformer"], heads=2, positions="rotary", told=5, causal=True)
+    x_t, t, mask = texts(7, 7)
+    context = Context(torch.randn(2, 4, 5), torch.ones(2, 4, dtype=torch.bool), torch.arange(4.0), beside=True)
+    assert_close(net(x_t, t, mask, context=context), net(x_t, t, mask, context=context._replace(beside=False)))
 
 
 @pytest.mark.parametrize("name", MASKED)

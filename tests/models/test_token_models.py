@@ -173,7 +173,7 @@ def test_training_is_told(told_model, batch, kind):
     model, (tokens, mask) = told_model(kind), batch
     draws = StepDraws(0, 0, LONGEST, 3)
     losses = model.trained_on({"tokens": tokens, "mask": mask}, draws)
-    assert set(losses) == {"loss", "length"}
+    assert set(losses) == {"loss", "counts"}
     losses["loss"].mean().backward()
     assert model.denoiser.prefix.enter.weight.grad.abs().sum() > 0
     checks = {check.name: check.verdict for check in model.preflight({"tokens": tokens, "mask": mask}, None)}
