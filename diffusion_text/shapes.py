@@ -53,15 +53,12 @@ class Context(NamedTuple):
         return self._replace(at=self.at * stretch[:, None], fits=False)
 
     def put_beside(self, mask: Mask, counts: Int[Tensor, "batch told"]) -> "Context":
-        """Where they count for more or fewer positions than there are, they are stretched."""
-        ends = counts.cumsum(1)
-        at = torch.arange(mask.shape[1], device=mask.device)
-        place = ((at + 0.5) * (ends[:, -1:] / mask.sum(1, keepdim=True).clamp(min=1))).long()
-        told = torch.searchsorted(ends, place, right=True).clamp(max=counts.shape[1] - 1)
-        first = place == (ends - counts).gather(1, told)
+        """From the first position on; beyond the last that they count for nothing is told."""
+        at, ends = torch.arange(mask.shape[1], device=mask.device), counts.cumsum(1)
+        told = torch.searchsorted(ends, at.repeat(len(mask), 1), right=True).clamp(max=counts.shape[1] - 1)
+        first = at == (ends - counts).gather(1, told)
         vectors = self.vectors.gather(1, told[..., None].expand(-1, -1, self.vectors.shape[2]))
-        where = first & mask & self.where.gather(1, told)
-        return Context(vectors, where, at.float(), beside=True, nats=self.nats)
+        return Context(vectors, first & (at < ends[:, -1:]) & mask, at.float(), beside=True, nats=self.nats)
 
     def twice(self, again: bool) -> "Context":
         """That of the texts twice over, the second time telling it again, or nothing."""

@@ -90,15 +90,15 @@ def test_where_a_token_belongs_that_a_user_tells_is_guessed(batch, space, monkey
     assert_close(beside.vectors[beside.where], stood[beside.where])
 
 
-def test_texts_that_count_for_more_or_less_are_stretched(batch, space):
+def test_beyond_what_is_counted_nothing_is_told(batch, space):
     told = batch["tokens"].masked_fill(~batch["mask"], NOTHING)
     context = Garbled({}, 16)(told, space)
-    twice = torch.ones(2, 2 * told.shape[1], dtype=torch.bool)
-    twice[0, 2 * batch["mask"][0].sum() :] = False
-    long = context.along(twice)
-    assert torch.equal(long.where, twice)
-    assert_close(long.vectors[:, ::2][batch["mask"]], context.vectors[batch["mask"]])
-    assert_close(long.vectors[:, 1::2][batch["mask"]], context.vectors[batch["mask"]])
+    longer, shorter = (
+        context.along(torch.ones(2, told.shape[1] + 5, dtype=torch.bool)),
+        context.along(batch["mask"][:, :4]),
+    )
+    assert torch.equal(longer.where, torch.nn.functional.pad(batch["mask"], (0, 5)))
+    assert_close(shorter.vectors, context.vectors[:, :4])
 
 
 def test_positions_that_stand_for_several_tokens_have_what_these_count_for_together():
