@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diffusion_text.conditions.base import Condition
 from diffusion_text.conditions.named import ANY
 from diffusion_text.data.tokens import NOTHING
+from diffusion_text.denoisers.transformer import normalise
 from diffusion_text.errors import UserError
 from diffusion_text.shapes import Context, Latents, Mask, PerText, Told
 from diffusion_text.text_spaces.base import TextSpace
@@ -89,20 +90,25 @@ class OtherText(Condition):
 
 
 class Neighbourhood(nn.Module):
-    """So many numbers of each vector, by what stands around it and by what the whole text is like."""
+    """So many numbers of each vector, by what stands around it and by what the whole text is like: convolutions, each
+    added to what was there before.
+    """
 
-    def __init__(self, width: int, numbers: int, hidden: int = 128):
+    def __init__(self, width: int, numbers: int, hidden: int = 128, depth: int = 4):
         super().__init__()
-        self.near, self.nearer = nn.Conv1d(width, hidden, 5, padding=2), nn.Conv1d(hidden, hidden, 5, padding=2)
-        self.whole, self.leave = nn.Linear(hidden, hidden), nn.Linear(hidden, numbers)
+        self.enter, self.whole = nn.Conv1d(width, hidden, 5, padding=2), nn.Linear(hidden, hidden)
+        self.layers = nn.ModuleList(nn.Conv1d(hidden, hidden, 5, padding=2) for _ in range(depth))
+        self.leave = nn.Linear(hidden, numbers)
         nn.init.normal_(self.leave.weight, std=1e-3)
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, vectors: Latents, where: Mask) -> Float[Tensor, "batch length numbers"]:
-        real = where.unsqueeze(1)
-        h = F.gelu(self.near(vectors.transpose(1, 2) * real)) * real
-        h = h + self.whole(h.sum(2) / real.sum(2).clamp(min=1)).unsqueeze(2)
-        return self.leave(F.gelu(self.nearer(h * real)).transpose(1, 2))
+        real = where.unsqueeze(2)
+        h = F.gelu(self.enter((vectors * real).transpose(1, 2)).transpose(1, 2)) * real
+        h = h + self.whole(h.sum(1) / real.sum(1).clamp(min=1)).unsqueeze(1)
+        for layer in self.layers:
+            h = h + F.gelu(layer((normalise(h) * real).transpose(1, 2))).transpose(1, 2)
+        return self.leave(normalise(h))
 
 
 class LengthGuess(Neighbourhood):
