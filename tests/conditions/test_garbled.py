@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.testing import assert_close
 
-from diffusion_text.conditions.garbled import MOST, Garbled, counts_of, per_position, tokens_of
+from diffusion_text.conditions.garbled import MOST, CountGuess, Garbled, counts_of, per_position, tokens_of
 from diffusion_text.conditions.text import LengthGuess, OtherText
 from diffusion_text.data.tokens import NOTHING, ends
 from diffusion_text.text_spaces.embedding import EmbeddingSpace, LearnedEmbedding
@@ -179,7 +180,7 @@ def test_how_long_the_text_was_is_learned_from_what_is_left_of_it():
         where = torch.arange(20) < torch.randint(5, 21, (many, 1))
         return vectors, where, ((1 + 2 * lacking) * where).sum(1)
 
-    for _ in range(200):
+    for _ in range(100):
         vectors, where, lengths = texts(32)
         optimizer.zero_grad()
         ((guess(vectors, where) - lengths) ** 2 / lengths).mean().backward()
@@ -187,6 +188,32 @@ def test_how_long_the_text_was_is_learned_from_what_is_left_of_it():
     vectors, where, lengths = texts(500)
     assert (guess(vectors, where) - lengths).abs().mean() < 1
     assert (where.sum(1) - lengths).abs().float().mean() > 5
+
+
+def test_what_was_said_twice_is_learned_to_count_for_nothing():
+    torch.manual_seed(0)
+    table = torch.randn(50, 8)
+    guess = CountGuess(8)
+    optimizer = torch.optim.Adam(guess.parameters(), 3e-3)
+
+    def texts(many):
+        tokens = torch.rand(many, 50).argsort(1)[:, :20]  # none twice by itself
+        twice = torch.rand(many, 20) < 0.3
+        told = [text.repeat_interleave(1 + often) for text, often in zip(tokens, twice.long(), strict=True)]
+        ids = pad_sequence(told, batch_first=True, padding_value=NOTHING)
+        where = ids != NOTHING
+        again = ids == torch.nn.functional.pad(ids, (1, 0), value=NOTHING)[:, :-1]
+        return table[ids.clamp(min=0)], where, (~again).long()
+
+    for _ in range(100):
+        vectors, where, counts = texts(32)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(guess(vectors, where)[where], counts[where]).backward()
+        optimizer.step()
+    vectors, where, counts = texts(200)
+    guessed = guess(vectors, where).argmax(-1)
+    assert (guessed == counts)[where].float().mean() > 0.97
+    assert counts[where].float().mean() < 0.85
 
 
 def test_only_a_text_that_is_told_says_how_long_it_was(batch, space):
