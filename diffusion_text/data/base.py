@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
+import torch.nn.functional as F
 from lightning import LightningDataModule
 from safetensors.torch import load_file
 from torch import Tensor
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from diffusion_text.data.sources import Source
 
 MOST_WORKERS = 1_024
+FOUR = 4  # positions by which the lengths of batches differ that are long or short as their texts are
 Found = TypeVar("Found")
 
 
@@ -306,10 +308,14 @@ class TextDataModule(LightningDataModule, ABC):
         return {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
 
     def collate(self, texts: list[dict]) -> dict[str, Tensor]:
-        """Pad to the longest text: `tokens` and `mask` `(batch, length)`, and where something is told of them `told`
-        `(batch, told)`.
+        """Pad to the longest text, or beyond it to a multiple of FOUR where each batch has a length of its own, since
+        kernels are kept for every length: `tokens` and `mask` `(batch, length)`, and where something is told of them
+        `told` `(batch, told)`.
         """
         tokens, mask = pad([text["tokens"] for text in texts], self.pad_token_id)
+        if self.bucket:
+            beyond = (0, min(-tokens.shape[1] % FOUR, self.length - tokens.shape[1]))
+            tokens, mask = F.pad(tokens, beyond, value=self.pad_token_id), F.pad(mask, beyond)
         batch = {"tokens": tokens, "mask": mask}
         if "told" in texts[0]:
             told = [text["told"] for text in texts]

@@ -122,6 +122,17 @@ def test_padding_is_masked(lengths):
     assert (tokens[~mask] == 99).all()
 
 
+@given(st.lists(st.integers(1, 10), min_size=1, max_size=6))
+def test_batches_of_like_texts_have_few_lengths(lengths):
+    corpus = Corpus({}, cache_dir="none", length=10, bucket=True)
+    corpus.pad_token_id = 99
+    texts = [torch.arange(1, length + 1) for length in lengths]
+    tokens, mask = corpus.collate([{"tokens": text} for text in texts]).values()
+    assert tokens.shape == mask.shape == (len(lengths), min(10, -(-max(lengths) // 4) * 4))
+    assert torch.equal(tokens[mask], torch.cat(texts))
+    assert (tokens[~mask] == 99).all()
+
+
 def test_evaluation_sees_every_text_once_and_in_order(corpus, tokenizer):
     corpus.prepare(tokenizer)
     seen = [ids[real] for batch in corpus.val_dataloader() for ids, real in zip(*batch.values(), strict=True)]
