@@ -55,6 +55,10 @@ class Condition(nn.Module, ABC):
     def has(self, name: str) -> bool:
         """Whether a text can be asked to be something of this name."""
 
+    def sayable(self, told: Told) -> Told:
+        """Of what there is to tell what a user could say."""
+        return told
+
     @abstractmethod
     def worded(self, told: Told, space: TextSpace) -> list[dict[str, str]]:
         """What texts are told, as `asked` takes it."""

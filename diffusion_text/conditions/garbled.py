@@ -25,7 +25,7 @@ from diffusion_text.data.tokens import NOTHING
 from diffusion_text.shapes import Context, Told
 from diffusion_text.values import listed, one_of, share, whole
 
-MOST = 7  # positions that a token is guessed to stand for
+MOST = 7  # positions that a token is guessed to stand for; more are taken for as many
 KNOWN = 1 << 32  # a told number is that of a token, and this times 1 more than its count where that is known
 
 
@@ -84,8 +84,8 @@ class Garbled(OtherText):
         special = set(space.tokenizer.all_special_ids)
         self.pool = [token for text in texts["tokens"] for token in text.tolist() if token not in special]
 
-    def worded(self, told, space):
-        return super().worded(tokens_of(told), space)
+    def sayable(self, told):
+        return tokens_of(told)
 
     @torch.no_grad()
     def lengths(self, told, space, generators):

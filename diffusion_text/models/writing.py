@@ -93,10 +93,11 @@ class Writer(Trained):
         return self.condition.losses(context, mask.sum(1))
 
     def as_told(self, batch: dict[str, Tensor]) -> tuple[Told | None, list[dict[str, str]]]:
-        """All that there is to tell of a batch's texts, and how a user asks for it; nothing where nothing is told."""
+        """What a user could tell of a batch's texts, and how; nothing where nothing is told."""
         told = self.told(batch, torch.Generator().manual_seed(self.seed))
         if self.condition is None or told is None:
             return None, []
+        told = self.condition.sayable(told)
         return told, self.condition.worded(told, self.text_space)
 
     @property

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffusion_text.conditions.garbled import Garbled
+from diffusion_text.conditions.garbled import Garbled, tokens_of
 from diffusion_text.data.tokens import NOTHING
 from diffusion_text.denoisers.transformer import Transformer
 from diffusion_text.diffusion.losses import MSELoss
@@ -178,6 +178,16 @@ def test_training_is_told(told_model, batch, kind):
     assert model.denoiser.prefix.enter.weight.grad.abs().sum() > 0
     checks = {check.name: check.verdict for check in model.preflight({"tokens": tokens, "mask": mask}, None)}
     assert checks["sees the condition"] == checks["gradient reaches"] == "ok"
+
+
+@of_both_kinds
+def test_a_sample_is_not_told_what_only_training_knows(told_model, batch, kind):
+    model, (tokens, mask) = told_model(kind), batch
+    known = model.told({"tokens": tokens, "mask": mask}, torch.Generator().manual_seed(model.seed))
+    told, asked = model.as_told({"tokens": tokens, "mask": mask})
+    assert torch.equal(told, tokens_of(known))
+    assert not torch.equal(told, known)
+    assert [text["text"] for text in asked] == model.text_space.to_text([row[row != NOTHING].tolist() for row in told])
 
 
 @torch.no_grad()
