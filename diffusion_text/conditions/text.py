@@ -94,8 +94,9 @@ class Neighbourhood(nn.Module):
     added to what was there before.
     """
 
-    def __init__(self, width: int, numbers: int, hidden: int = 128, depth: int = 4):
+    def __init__(self, width: int, numbers: int, depth: int = 4):
         super().__init__()
+        hidden = min(2 * width, 128)
         self.enter, self.whole = nn.Conv1d(width, hidden, 5, padding=2), nn.Linear(hidden, hidden)
         self.layers = nn.ModuleList(nn.Conv1d(hidden, hidden, 5, padding=2) for _ in range(depth))
         self.leave = nn.Linear(hidden, numbers)

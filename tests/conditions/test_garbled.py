@@ -192,8 +192,8 @@ def test_how_long_the_text_was_is_learned_from_what_is_left_of_it():
 
 def test_what_was_said_twice_is_learned_to_count_for_nothing():
     torch.manual_seed(0)
-    table = torch.randn(50, 8)
-    guess = CountGuess(8)
+    table = torch.randn(50, 32)
+    guess = CountGuess(32)
     optimizer = torch.optim.Adam(guess.parameters(), 3e-3)
 
     def texts(many):
@@ -212,7 +212,7 @@ def test_what_was_said_twice_is_learned_to_count_for_nothing():
         optimizer.step()
     vectors, where, counts = texts(200)
     guessed = guess(vectors, where).argmax(-1)
-    assert (guessed == counts)[where].float().mean() > 0.97
+    assert (guessed == counts)[where].float().mean() > 0.95  # all one: 0.77
     assert counts[where].float().mean() < 0.85
 
 
