@@ -33,7 +33,7 @@ OF_LEARNED_EMBEDDINGS = {
     *(
         f"experiment/{file.stem}"
         for file in CONF.glob("experiment/*.yaml")
-        if re.search("diffusion_lm|embedding_flow", file.read_text("utf-8"))
+        if re.search("^[^#]*(diffusion_lm|embedding_flow)", file.read_text("utf-8"), re.MULTILINE)
     ),
 }  # fmt: skip
 

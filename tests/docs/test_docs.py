@@ -168,7 +168,7 @@ def results(copy):
     variables = {"PYTHONPATH": str(copy), "DIFFUSION_TEXT_CACHE": str(copy / "outputs" / "cache")}
     result = subprocess.run(
         [sys.executable, "tests/docs/follow.py"], input=json.dumps(instructions),
-        cwd=copy, env=os.environ | variables, capture_output=True, text=True, timeout=300, check=False,
+        cwd=copy, env=os.environ | variables, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return dict(zip([*lines, "--help"], json.loads(result.stdout), strict=True))
