@@ -129,6 +129,7 @@ def render(rows: list[Row]) -> str:
         f"text has {real['judge_nll']:.3f}. The other judge is an autoregressive model of "
         "another seed, trained for 2,000 steps. Solver: DPM-Solver++ (2M) in place of the recipe's own sampler. "
         "Memorised: 8-grams that the training split has, at temperature 1. "
+        "Empty: no such sampler, or no setting whose samples have real text's entropy. "
         "Means over seeds, ± half the range between them.",
         "![Judge NLL against entropy: a line for each contestant and seed, and real text as a point]"
         f"({PICTURE.relative_to(PAGE.parent)})",
