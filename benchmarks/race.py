@@ -130,7 +130,7 @@ def render(rows: list[Row]) -> str:
         "another seed, trained for 2,000 steps. Solver: DPM-Solver++ (2M) in place of the recipe's own sampler. "
         "Memorised: 8-grams that the training split has, at temperature 1. "
         "Empty: no such sampler, or no setting whose samples have real text's entropy. "
-        "Tokens a second are by the clock, whatever else the machine did: speeds are compared by `python -m benchmarks`. "
+        "Tokens a second are by the clock, whatever else ran: speeds are compared by `python -m benchmarks`. "
         "Means over seeds, ± half the range between them.",
         "![Judge NLL against entropy: a line for each contestant and seed, and real text as a point]"
         f"({PICTURE.relative_to(PAGE.parent)})",
