@@ -178,7 +178,7 @@ def frontiers(rows: list[Row]) -> alt.LayerChart:
     ]
     x = alt.X("text_entropy:Q", title="entropy of each text, nats a character", scale=alt.Scale(zero=False))
     y = alt.Y("judge_nll:Q", title="judge NLL, nats a character", scale=alt.Scale(zero=False))
-    colour = alt.Color("contestant:N", legend=alt.Legend(orient="bottom", title=None, columns=3, labelLimit=240))
+    colour = alt.Color("contestant:N", legend=alt.Legend(orient="bottom", title=None, columns=3))
     lines = alt.Chart(alt.Data(values=points)).mark_line(point=True)
     lines = lines.encode(x=x, y=y, color=colour, detail="run:N", order="value:Q")
     real = {"contestant": "real text", **drawn(rows)[0]["frontier"]["real"]}

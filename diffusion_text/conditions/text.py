@@ -91,14 +91,14 @@ class OtherText(Condition):
 
 class Neighbourhood(nn.Module):
     """So many numbers of each vector, by what stands around it and by what the whole text is like: convolutions, each
-    added to what was there before.
+    added to what was there before, twice as wide as the vectors, and no wider than 128.
     """
 
-    def __init__(self, width: int, numbers: int, depth: int = 4):
+    def __init__(self, width: int, numbers: int):
         super().__init__()
         hidden = min(2 * width, 128)
         self.enter, self.whole = nn.Conv1d(width, hidden, 5, padding=2), nn.Linear(hidden, hidden)
-        self.layers = nn.ModuleList(nn.Conv1d(hidden, hidden, 5, padding=2) for _ in range(depth))
+        self.layers = nn.ModuleList(nn.Conv1d(hidden, hidden, 5, padding=2) for _ in range(4))
         self.leave = nn.Linear(hidden, numbers)
         nn.init.normal_(self.leave.weight, std=1e-3)
         nn.init.zeros_(self.leave.bias)

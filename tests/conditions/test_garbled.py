@@ -205,14 +205,14 @@ def test_what_was_said_twice_is_learned_to_count_for_nothing():
         again = ids == torch.nn.functional.pad(ids, (1, 0), value=NOTHING)[:, :-1]
         return table[ids.clamp(min=0)], where, (~again).long()
 
-    for _ in range(100):
+    for _ in range(150):
         vectors, where, counts = texts(32)
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(guess(vectors, where)[where], counts[where]).backward()
         optimizer.step()
     vectors, where, counts = texts(200)
     guessed = guess(vectors, where).argmax(-1)
-    assert (guessed == counts)[where].float().mean() > 0.95  # all one: 0.77
+    assert (guessed == counts)[where].float().mean() > 0.97
     assert counts[where].float().mean() < 0.85
 
 

@@ -190,7 +190,7 @@ def violations(sampler, schedule, data_std=DATA_STD):
 
 
 @pytest.mark.parametrize("sampler_name", ["ddpm", "ddim", "ddim_eta_1", "dpm_solver", "heun"])
-@pytest.mark.parametrize("num_steps", [10, 50, 250])
+@pytest.mark.parametrize("num_steps", [10, 50, 1000])
 def test_spread_is_the_marginals(sampler_name, num_steps, schedule, monkeypatch):
     """Every prediction, and all along the way. Shapes are those of few steps, where they are checked."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", num_steps > 50)
