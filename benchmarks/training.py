@@ -5,9 +5,9 @@ loss, backward, clipping, optimizer, schedule), and a product of two matrices, i
 two that are logged, one block of each in turn; medians over the blocks. CPU time where there is no GPU.
 
 Overhead is train.py's beyond the plain loop's; data is the share of a step that its batch takes to come; utilisation is
-the share of the product's rate that the plain loop's own products come to (Chowdhery et al. 2022, appendix B, with
-counted operations). The plain loop of model=diffusers_unet is diffusers' own, of its network on latents of the same
-shape.
+the share of the product's rate that the plain loop's own products come to, forward and back (Chowdhery et al. 2022,
+appendix B, with counted operations; what an optimizer multiplies is not counted). The plain loop of
+model=diffusers_unet is diffusers' own, of its network on latents of the same shape.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from diffusion_text.composition import Training, compose_training
 from diffusion_text.models.optimisation import fuse
 from diffusion_text.models.step_draws import StepDraws
 
+FEW = "trainer.log_every_n_steps=2"
 RECIPES = (
     "model=textunet",
     "model=textunet_30m",
@@ -40,6 +41,8 @@ RECIPES = (
     "experiment=masked_diffusion data=python_docs",
     "experiment=autoregressive data=python_docs",
     "model=diffusers_unet",
+    "model=textunet text_space.dim=768 text_space.layers=1 text_space.max_steps=2",
+    f"experiment=masked_diffusion data=python_docs model.width=768 model.depth=2 model.heads=12 {FEW}",
 )
 BLOCKS = 7
 BARE = ["trainer.val_check_interval=1000000", "callbacks.samples=null", "preflight=off"]
@@ -59,13 +62,14 @@ class Interleaved(Callback):
 
     def on_train_start(self, trainer, pl_module):
         self.operations = counted(lambda: next(self.plain))
+        next(self.plain)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step % self.every:
             return
         if trainer.global_step > self.every:  # the first block of either warms up
             self.seconds["train.py"].append((self.now() - self.started) / self.every)
-        plain = self.timed(lambda: [next(self.plain) for _ in range(self.every)]) / self.every
+        plain = self.timed(lambda: [next(self.plain) for _ in range(2 * self.every)]) / self.every
         if trainer.global_step:
             self.seconds["plain loop"].append(plain)
             self.seconds["product"].append(self.product())
@@ -98,7 +102,7 @@ def counted(work: Callable[[], Any]) -> int:
 
 
 def plain_loop(model, training: Training) -> Iterator[None]:
-    """A step of the same network at each call."""
+    """The gradients of the same network at one call, its step at the next."""
     optimizer = model.optimizer(model.named_parameters())
     fuse(optimizer)
     schedule = model.lr_schedule(optimizer=optimizer, num_training_steps=training.trainer.max_steps)
@@ -111,6 +115,7 @@ def plain_loop(model, training: Training) -> Iterator[None]:
             losses = made[2] if isinstance(made, tuple) else made
             optimizer.zero_grad()
             losses["loss"].mean().backward()
+            yield
             torch.nn.utils.clip_grad_norm_(model.parameters(), training.trainer.gradient_clip_val)
             optimizer.step()
             schedule.step()
@@ -135,6 +140,7 @@ def diffusers_loop(model, training: Training) -> Iterator[None]:
                 output = unet(noising.add_noise(clean, noise, steps), steps, return_dict=False)[0]
                 loss = F.mse_loss(output, noise)
             loss.backward()
+            yield
             torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
             optimizer.step()
             rate.step()
