@@ -34,6 +34,8 @@ CONTESTANTS = {  # name: overrides
     ],
 }  # fmt: skip
 BASELINES = ("masked_diffusion", "autoregressive")  # which no solver of ours samples
+STUDENTS = {"embedding_flow, then a student": "embedding_flow"}  # of that contestant, for as many steps again
+STUDENT = ["experiment=distil", "sampler=churn", "sampler.spacing=training"]
 ABLATIONS = {  # of embedding_flow, one change each
     "heads start uniform": ["model.local_heads=null"],
     "gates start at 0.1": ["model.gates=0.1"],
@@ -71,22 +73,26 @@ def main(argv: list[str]) -> None:
     overrides = [argument for argument in argv if argument not in own]
     _, chosen = arguments(own, {"steps": 1000, "seeds": "0,1,2"})
     for seed in chosen["seeds"].split(","):
-        for name, recipe in runs(seed):
-            key = f"{name}, {chosen['steps']} steps, seed {seed}"
-            if key not in read_rows(ROWS):
+        ruled = [f"trainer.max_steps={chosen['steps']}", f"seed={seed}", *overrides]
+        keys = {name: f"{name}, {chosen['steps']} steps, seed {seed}" for name in recipes(seed)}
+        places = {name: RUNS / key.replace(", ", "-").replace(" ", "-") for name, key in keys.items()}
+        for name, recipe in recipes(seed).items():
+            if keys[name] not in read_rows(ROWS):
                 judge = trained(RUNS / "judge", [*JUDGE, *overrides])
-                run = [*recipe, f"trainer.max_steps={chosen['steps']}", f"seed={seed}", *overrides]
-                measure(key, name, trained(RUNS / key.replace(", ", "-").replace(" ", "-"), run), judge)
+                if name in STUDENTS:
+                    teacher = STUDENTS[name]
+                    recipe = [*recipe, f"run={trained(places[teacher], [*CONTESTANTS[teacher], *ruled])}"]
+                measure(keys[name], name, trained(places[name], [*recipe, *ruled]), judge)
     rows = list(read_rows(ROWS).values())
     PAGE.write_text(render(rows), encoding="utf-8")
     frontiers(rows).save(PICTURE)
     print(PAGE)
 
 
-def runs(seed: str) -> list[tuple[str, list[str]]]:
-    """Name and recipe of every contestant; of every other rate and every ablation, for the first seed."""
+def recipes(seed: str) -> dict[str, list[str]]:
+    """Of every contestant, by name, and every student; of every other rate and every ablation, for the first seed."""
     ablations = {name: [*CONTESTANTS["embedding_flow"], *changes] for name, changes in ABLATIONS.items()}
-    return list((CONTESTANTS | (RATES | ablations if seed == "0" else {})).items())
+    return CONTESTANTS | dict.fromkeys(STUDENTS, STUDENT) | (RATES | ablations if seed == "0" else {})
 
 
 def trained(directory: Path, recipe: list[str]) -> Path:
@@ -98,7 +104,7 @@ def trained(directory: Path, recipe: list[str]) -> Path:
 
 def measure(key: str, name: str, run: Path, judge: Path) -> None:
     """Score real text, draw the frontiers; keep the figures."""
-    tasks = {"nll": ["task=nll", f"num_samples={TEXTS}"]}
+    tasks = {} if name in STUDENTS else {"nll": ["task=nll", f"num_samples={TEXTS}"]}
     if name not in RATES:
         tasks["frontier"] = [*FRONTIER, f"task.nfe=[{','.join(map(str, NFE))}]"]
         tasks["judged"] = [*FRONTIER, f"task.nfe=[{max(NFE)}]", f"task.judge={judge}"]
@@ -109,10 +115,12 @@ def measure(key: str, name: str, run: Path, judge: Path) -> None:
         if not (out := run / task).is_dir():
             call("sample.py", f"run={run}", f"out={out}", *settings)
         found[task] = json.loads(newest(out, "*.json").read_text(encoding="utf-8"))
-    figures, nll = found["figures"], found["nll"]
+    figures, nll = found["figures"], found.pop("nll", None)
     row: dict[str, Any] = {"name": key, "contestant": name, "steps": figures["step"], "seconds": figures["seconds"]}
-    row |= {"parameters": figures["parameters"], "kind": nll["kind"], "nats": nll["nats_per_token"]["total"]}
-    add_row(ROWS, row | {task: found[task] for task in tasks if task != "nll"})
+    row |= {"parameters": figures["parameters"]}
+    if nll:
+        row |= {"kind": nll["kind"], "nats": nll["nats_per_token"]["total"]}
+    add_row(ROWS, row | {task: rows for task, rows in found.items() if task != "figures"})
 
 
 # ---- the page
@@ -129,7 +137,8 @@ def render(rows: list[Row]) -> str:
         f"text has {real['judge_nll']:.3f}. The other judge is an autoregressive model of "
         "another seed, trained for 2,000 steps. Solver: DPM-Solver++ (2M) in place of the recipe's own sampler. "
         "Memorised: 8-grams that the training split has, at temperature 1. "
-        "Empty: no such sampler, or no setting whose samples have real text's entropy. "
+        "A student learns from a finished run for as many steps again, and is sampled with churn; it has no bound. "
+        "Empty: no such figure, or no setting whose samples have real text's entropy. "
         "Tokens a second are by the clock, whatever else ran: speeds are compared by `python -m benchmarks`. "
         "Means over seeds, ± half the range between them.",
         "![Judge NLL against entropy: a line for each contestant and seed, and real text as a point]"
@@ -137,7 +146,7 @@ def render(rows: list[Row]) -> str:
     ]
     for steps in sorted({row["steps"] for row in rows}):
         of_length = [row for row in rows if row["steps"] == steps]
-        parts += [f"## {steps:,} steps", compared(of_length, CONTESTANTS)]
+        parts += [f"## {steps:,} steps", compared(of_length, [*CONTESTANTS, *STUDENTS])]
         for title, plain, changed in (
             ("Other rates", TUNED, RATES),
             ("`embedding_flow` with one change", ("embedding_flow",), ABLATIONS),
@@ -151,7 +160,7 @@ def compared(rows: list[Row], names: Any) -> str:
     """A line for each of these that was run, the likeliest first."""
     found = {name: [row for row in rows if row["contestant"] == name] for name in names}
     kept = {name: some for name, some in found.items() if some}
-    ordered = sorted(kept, key=lambda name: np.mean([row["nats"]["value"] for row in kept[name]]))
+    ordered = sorted(kept, key=lambda name: np.nan_to_num(np.mean(list(map(nats, kept[name]))), nan=np.inf))
     judged = [*(f"judge NLL, NFE {nfe}" for nfe in NFE), f"solver, NFE {min(NFE)}", f"other judge, NFE {max(NFE)}"]
     header = ["", "parameters", "nats a character", *judged, "memorised", "tokens a second", "seeds"]
     return table(header, [line(name, kept[name]) for name in ordered])
@@ -159,10 +168,10 @@ def compared(rows: list[Row], names: Any) -> str:
 
 def line(name: str, rows: list[Row]) -> list[str]:
     """A contestant's figures."""
-    sign = "" if rows[0]["kind"] == "exact" else "≤ "
+    sign = "≤ " if rows[0].get("kind") == "bound" else ""
     asked = [*(("frontier", nfe) for nfe in NFE), ("solver", min(NFE)), ("judged", max(NFE))]
     judged = [spread([judge_nll(row[task], nfe) if task in row else np.nan for row in rows]) for task, nfe in asked]
-    likely, copied = (spread(values) for values in ([row["nats"]["value"] for row in rows], list(map(memorised, rows))))
+    likely, copied = (spread([figure(row) for row in rows]) for figure in (nats, memorised))
     rate = np.mean([row["steps"] * TOKENS / row["seconds"] for row in rows])
     return [name, f"{rows[0]['parameters']:,}", sign + likely, *judged, copied, f"{rate:,.0f}", str(len(rows))]
 
@@ -172,7 +181,7 @@ def frontiers(rows: list[Row]) -> alt.LayerChart:
     points = [
         {"contestant": f"{row['contestant']}, {row['steps']:,} steps", "run": row["name"], **point}
         for row in drawn(rows)
-        if row["contestant"] in CONTESTANTS
+        if row["contestant"] in CONTESTANTS | STUDENTS
         for point in row["frontier"]["points"]
         if point["nfe"] == max(other["nfe"] for other in row["frontier"]["points"])
     ]
@@ -190,6 +199,11 @@ def frontiers(rows: list[Row]) -> alt.LayerChart:
 def drawn(rows: list[Row]) -> list[Row]:
     """Those with a frontier."""
     return [row for row in rows if "frontier" in row]
+
+
+def nats(row: Row) -> float:
+    """A character."""
+    return row["nats"]["value"] if "nats" in row else np.nan
 
 
 def memorised(row: Row) -> float:
