@@ -25,6 +25,7 @@ class Condition(nn.Module, ABC):
     width: int
     reads: ClassVar[str | None] = None
     remembers: ClassVar[int] = 0  # texts of the training split
+    on_host: ClassVar[bool] = False  # whether what is known of a text is made of its tokens in Python
 
     def __init__(self, values: Mapping[str, Sequence[str]], dim: int):
         super().__init__()

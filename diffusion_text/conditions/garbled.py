@@ -36,6 +36,7 @@ class Garbled(OtherText):
 
     reads = None
     remembers = 512
+    on_host = True
 
     def __init__(
         self,
@@ -69,16 +70,18 @@ class Garbled(OtherText):
 
     def known(self, batch, space, chances):
         special, spoilt = set(space.tokenizer.all_special_ids), []
-        drawn = (batch["tokens"].tolist(), batch["mask"].sum(1).tolist(), chances[:, 1].tolist())
-        for tokens, length, seed in zip(*drawn, strict=True):
-            start, text, end = parted(tokens[:length], special)
+        tokens, mask = batch.get("on_host", (batch["tokens"], batch["mask"]))
+        drawn = (tokens.tolist(), mask.sum(1).tolist(), chances[:, 1].tolist())
+        for row, length, seed in zip(*drawn, strict=True):
+            start, text, end = parted(row[:length], special)
             chance = random.Random(seed)
             garbling = Garbling(chance.choice(self.ways), chance.uniform(0, self.rate), self.window)
             each = garbling.each(text, space.tokenizer, self.pool, chance)
             counts = counted([*([token] for token in start), *each, *([token] for token in end)])
-            told = [token + KNOWN * (1 + count) for token, count in counts]
-            spoilt.append(torch.tensor(told or [NOTHING]))
-        return pad_sequence(spoilt, batch_first=True, padding_value=NOTHING).to(batch["tokens"].device)
+            numbers = [token + KNOWN * (1 + count) for token, count in counts]
+            spoilt.append(torch.tensor(numbers or [NOTHING]))
+        told = pad_sequence(spoilt, batch_first=True, padding_value=NOTHING)
+        return told.to(batch["tokens"].device, non_blocking=True)
 
     def remember(self, texts, space):
         special = set(space.tokenizer.all_special_ids)

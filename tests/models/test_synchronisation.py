@@ -58,9 +58,10 @@ def read_in_a_step(training):
     optimizer = model.optimizer(model.named_parameters())
     ema = WarmEMA(model, 0.9)
     ema.update_parameters(model)
+    moved = model.on_before_batch_transfer(batch, 0)
     followed = Computed([*ema.parameters(), *ema.buffers(), *model.parameters(), *model.buffers(), *batch.values()])
     with followed, Copied(followed):
-        model.training_step(batch, 0).backward()
+        model.training_step(moved, 0).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         ema.update_parameters(model)
@@ -76,12 +77,16 @@ def read_in_a_step(training):
         ["embedding", "experiment=embedding_flow"],
         ["embedding", "experiment=masked_diffusion"],
         ["embedding", "experiment=autoregressive"],
+        ["embedding", "experiment=embedding_flow", "condition=garbled"],
+        ["embedding", "experiment=masked_diffusion", "condition=garbled"],
+        ["embedding", "experiment=embedding_flow", "condition=attributes"],
     ],
 )
 def test_no_step_reads_what_it_computes(composed, local, settings, tmp_path, recipe):
+    corpus = ["data=e2e", f"{local[1]}-e2e", *local[2:]] if "condition=attributes" in recipe else local
     on_tokens = [
         "tokenizer=characters", "text_space.dim=16", "model.width=16", "model.depth=1", "model.heads=2",
-        f"run_dir={tmp_path}/run", *local, "trainer=cpu",
+        f"run_dir={tmp_path}/run", *corpus, "trainer=cpu",
     ]  # fmt: skip
     overrides = [*recipe[1:], *on_tokens] if recipe[0] == "embedding" else [*recipe, *settings]
     assert read_in_a_step(compose_training(composed(*overrides))) == []
