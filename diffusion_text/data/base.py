@@ -257,6 +257,10 @@ class TextDataModule(LightningDataModule, ABC):
         order = (trainer.max_steps, size, batches, *self.ranks(), self.seed, trainer.global_step, lengths)
         return self._loader(texts, sampler=Steps(len(texts), *order), batch_size=size)
 
+    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Keep tokens and mask `on_host`, too: what is made of them in Python then need not wait for a device."""
+        return batch | {"on_host": (batch["tokens"].numpy(), batch["mask"].numpy())}
+
     def texts_per_batch(self, batches: int) -> int:
         """The texts of each of the `batches` that make a step, on all processes; refuses what does not divide."""
         return self.batch_size if self.global_batch_size is None else shared(self.global_batch_size, batches)

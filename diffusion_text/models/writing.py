@@ -57,12 +57,6 @@ class Writer(Trained):
         self.told_counts: dict[str, Counts] = {}  # texts of the training split that are told nothing, and each value
         self.register_buffer("length_counts", torch.zeros(max_length + 1, dtype=torch.long))
 
-    def on_before_batch_transfer(self, batch, dataloader_idx):
-        """What is told of texts by what stands in them needs them here: for a device a step would have to wait."""
-        if self.condition is None or not self.condition.on_host:
-            return batch
-        return batch | {"on_host": (batch["tokens"].numpy(), batch["mask"].numpy())}
-
     def told(self, batch: dict[str, Tensor], random: torch.Generator | StepDraws) -> Told | None:
         """All that there is to tell of a batch's texts; what is random in it comes from `random`."""
         if self.condition is None:

@@ -220,15 +220,27 @@ CURVES: dict[str, dict[str, dict[str, str]]] = {  # section: chart: {line: metri
 }
 
 
+EVEN = (None, "uniform", "stratified")  # time_sampling= by which training draws times as evaluation does
+
+
 def curves(record: Record) -> dict[str, dict[str, Any]]:
     """For each section, the charts of what the run logged over its steps."""
-    sections = {}
+    sections, evenly = {}, record.choices.get("time_sampling") in EVEN
     for section, charts in CURVES.items():
         drawn = {}
-        for title, metrics in charts.items():
+        for title, metrics in (charts if evenly or section != "Training" else apart(charts)).items():
             lines = {name: line for name, metric in metrics.items() if (line := record.curve(metric))}
             if lines:
                 drawn[title] = line_chart(lines, "step", title)
         if drawn:
             sections[section] = drawn
     return sections
+
+
+def apart(charts: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """What training measures in charts of its own, as it does not compare with what evaluation does at all times."""
+    return {
+        own: {name: metric for name, metric in metrics.items() if metric.startswith("train/") is training}
+        for title, metrics in charts.items()
+        for own, training in ((title, False), (f"{title}, at times as training draws them", True))
+    }

@@ -58,7 +58,7 @@ def read_in_a_step(training):
     optimizer = model.optimizer(model.named_parameters())
     ema = WarmEMA(model, 0.9)
     ema.update_parameters(model)
-    moved = model.on_before_batch_transfer(batch, 0)
+    moved = training.data.on_before_batch_transfer(batch, 0)
     followed = Computed([*ema.parameters(), *ema.buffers(), *model.parameters(), *model.buffers(), *batch.values()])
     with followed, Copied(followed):
         model.training_step(moved, 0).backward()

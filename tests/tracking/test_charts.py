@@ -103,3 +103,13 @@ def test_curves_are_what_was_logged(finished):
         "embedding/effective_rank"
     )
     assert "Embedding health" not in curves(finished("latent"))
+
+
+def test_what_is_measured_at_other_times_is_not_drawn_in_one_chart(finished, monkeypatch):
+    record = finished("embedding")
+    together = curves(record)["Training"]
+    monkeypatch.setitem(record.choices, "time_sampling", "adaptive")
+    apart = curves(record)["Training"]
+    assert set(together) < set(apart)
+    assert set(points(apart["loss"])) == {"validation", "without context"}
+    assert set(points(apart["loss, at times as training draws them"])) == {"training"}
