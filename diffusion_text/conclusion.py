@@ -50,6 +50,7 @@ from diffusion_text.tracking.summary import (
     quality_verdict,
     sampling_verdict,
     token_figures,
+    weights_verdict,
 )
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ def conclude_writer(
         model, training.sampler, run, step, training.seed, training.num_samples, data=lambda: training.data
     )
     figures = diffusion_figures(model, logged) if isinstance(model, TextDiffusion) else token_figures(model, logged)
+    if step < training.trainer.global_step:
+        figures["weights_verdict"] = weights_verdict(step, training.trainer.global_step)
     if alarms := Record(run).alarms:
         figures["alarms"] = alarms
     texts = []

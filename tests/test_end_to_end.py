@@ -224,6 +224,7 @@ def test_the_final_figures_are_those_of_the_best_validation(run):
     losses = {int(row["step"]) + 1: float(row["val/loss"]) for row in rows(run) if row["val/loss"]}
     assert figures["best_step"] == min(losses, key=losses.get)
     assert figures["val"]["loss"] == pytest.approx(losses[figures["best_step"]], rel=1e-4)
+    assert ("weights_verdict" in figures) == (figures["best_step"] < figures["step"])
 
 
 def test_samples_at_validation_and_at_the_end(run):

@@ -65,7 +65,7 @@ def verdicts(figures: dict[str, Any]) -> list[str]:
     alarms = [f"Step {a['step']}, {a['name']}: {a['measured']}; {a['cause']}." for a in figures.get("alarms", [])]
     samples = [figures["samples"]["verdict"]] if "samples" in figures else []
     about_model, about_text = (
-        ("information_verdict", "telling_verdict", "verdict", "loss_verdict"),
+        ("information_verdict", "telling_verdict", "verdict", "loss_verdict", "weights_verdict"),
         ("sample_quality_verdict", "quality_verdict"),
     )
     named = [[figures[name] for name in names if name in figures] for names in (about_model, about_text)]

@@ -152,6 +152,12 @@ def loss_verdict(logged: dict[str, Any]) -> str:
     return sentence if ours < GAINED * reference else f"{sentence} Nothing was learned from context."
 
 
+def weights_verdict(best_step: int, step: int) -> str:
+    """One sentence: training went on after the weights were at their best."""
+    more = f"{step - best_step:,} more steps made them no better"
+    return f"Weights of step {best_step:,}, the best at validation: {more} (callbacks=early_stopping)."
+
+
 def sampling_verdict(rms: float, peak_rms: float) -> str:
     """One sentence on the size of what was sampled."""
     sentence = f"Samples of x_0 have RMS {rms:.3g}, where data has 1; at most {peak_rms:.3g} on the way."
@@ -225,8 +231,10 @@ def print_figures(model: Writer, figures: dict[str, Any]) -> None:
 
 
 def print_words(figures: dict[str, Any], texts: list[str]) -> None:
-    """Alarms, what the samples are like, and the samples."""
+    """Which weights they are of, alarms, what the samples are like, and the samples."""
     out = console()
+    if "weights_verdict" in figures:
+        out.print(figures["weights_verdict"], highlight=False, markup=False)
     for alarm in figures.get("alarms", []):
         sentence = f"Step {alarm['step']}, {alarm['name']}: {alarm['measured']}; {alarm['cause']}."
         out.print(sentence, highlight=False, markup=False)

@@ -9,6 +9,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from diffusion_text.runs import Run
 from diffusion_text.tracking.records import Record
 from diffusion_text.tracking.report import facts, verdicts, write_report
+from diffusion_text.tracking.summary import weights_verdict
 
 ROUTES = ["latent", "embedding", "autoencoder"]
 
@@ -119,6 +120,15 @@ def test_alarms_are_among_the_verdicts(finished):
     alarm = {"step": 100, "name": "collapse/scale", "measured": "x_0 has RMS 0.09", "cause": "normalise"}
     sentences = verdicts(finished("embedding").figures | {"alarms": [alarm]})
     assert "Step 100, collapse/scale: x_0 has RMS 0.09; normalise." in sentences
+
+
+def test_weights_of_before_the_end_are_said_to_be(finished):
+    assert not any("Weights of step" in sentence for sentence in verdicts(finished("embedding").figures))
+    earlier = finished("embedding").figures | {"weights_verdict": weights_verdict(500, 3_000)}
+    assert (
+        "Weights of step 500, the best at validation: 2,500 more steps made them no better (callbacks=early_stopping)."
+        in verdicts(earlier)
+    )
 
 
 def test_code_that_was_changed_is_said_to_be(finished):
