@@ -74,15 +74,14 @@ def main(argv: list[str]) -> None:
     _, chosen = arguments(own, {"steps": 1000, "seeds": "0,1,2"})
     for seed in chosen["seeds"].split(","):
         ruled = [f"trainer.max_steps={chosen['steps']}", f"seed={seed}", *overrides]
-        keys = {name: f"{name}, {chosen['steps']} steps, seed {seed}" for name in recipes(seed)}
-        places = {name: RUNS / key.replace(", ", "-").replace(" ", "-") for name, key in keys.items()}
+        ending = f"{chosen['steps']} steps, seed {seed}"
         for name, recipe in recipes(seed).items():
-            if keys[name] not in read_rows(ROWS):
-                judge = trained(RUNS / "judge", [*JUDGE, *overrides])
+            if (key := f"{name}, {ending}") not in read_rows(ROWS):
+                judge = trained("judge", [*JUDGE, *overrides])
                 if name in STUDENTS:
                     teacher = STUDENTS[name]
-                    recipe = [*recipe, f"run={trained(places[teacher], [*CONTESTANTS[teacher], *ruled])}"]
-                measure(keys[name], name, trained(places[name], [*recipe, *ruled]), judge)
+                    recipe = [*recipe, f"run={trained(f'{teacher}, {ending}', [*CONTESTANTS[teacher], *ruled])}"]
+                measure(key, name, trained(key, [*recipe, *ruled]), judge)
     rows = list(read_rows(ROWS).values())
     PAGE.write_text(render(rows), encoding="utf-8")
     frontiers(rows).save(PICTURE)
@@ -95,8 +94,9 @@ def recipes(seed: str) -> dict[str, list[str]]:
     return CONTESTANTS | dict.fromkeys(STUDENTS, STUDENT) | (RATES | ablations if seed == "0" else {})
 
 
-def trained(directory: Path, recipe: list[str]) -> Path:
+def trained(key: str, recipe: list[str]) -> Path:
     """A finished run of this recipe."""
+    directory = RUNS / key.replace(", ", "-").replace(" ", "-")
     if not (directory / "metrics.json").is_file():
         call("train.py", f"hydra.run.dir={directory}", *BRIEF, *recipe)
     return directory

@@ -19,10 +19,9 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.rows import ROOT, add_row, configured, read_rows, table
-from benchmarks.training import counted, measure
+from benchmarks.training import counted, loss_of, measure
 from diffusion_text.commands import arguments
 from diffusion_text.composition import compose_training
-from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.tokenizers import SPECIAL_TOKENS, wrapped
 
 ROWS, PAGE = ROOT / "docs" / "scaling.jsonl", ROOT / "docs" / "pages" / "scaling.md"
@@ -117,12 +116,7 @@ def cost(recipe: str, size: str, corpus: Corpus) -> Cost:
         rest = [f"data.batch_size={COUNTED}", "trainer=cpu", "preflight=off", f"run_dir={place}/run"]
         training = compose_training(configured(f"experiment={recipe}", *SIZES[size], *own, *rest))
         model, batch = training.model, next(iter(training.data.train_dataloader()))
-
-        def step() -> None:
-            made = model.trained_on(batch, StepDraws(0, 0, model.max_length, COUNTED))
-            (made[2] if isinstance(made, tuple) else made)["loss"].mean().backward()
-
-        return Cost(counted(step) / batch["mask"].numel(), model.count_parameters())
+        return Cost(counted(lambda: loss_of(model, batch).backward()) / batch["mask"].numel(), model.count_parameters())
 
 
 def command(recipe: str, corpus: Corpus) -> str:

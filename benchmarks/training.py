@@ -101,6 +101,12 @@ def counted(work: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
+def loss_of(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What a model of any route minimises."""
+    made = model.trained_on(batch, StepDraws(model.seed, 0, model.max_length, len(batch["mask"])))
+    return (made[2] if isinstance(made, tuple) else made)["loss"].mean()
+
+
 def plain_loop(model, training: Training) -> Iterator[None]:
     """The gradients of the same network at one call, its step at the next."""
     optimizer = model.optimizer(model.named_parameters())
@@ -111,10 +117,9 @@ def plain_loop(model, training: Training) -> Iterator[None]:
         for batch in loader:
             batch = strategy.batch_to_device(batch)
             with training.trainer.precision_plugin.forward_context():
-                made = model.trained_on(batch, StepDraws(model.seed, 0, model.max_length, len(batch["mask"])))
-            losses = made[2] if isinstance(made, tuple) else made
+                loss = loss_of(model, batch)
             optimizer.zero_grad()
-            losses["loss"].mean().backward()
+            loss.backward()
             yield
             torch.nn.utils.clip_grad_norm_(model.parameters(), training.trainer.gradient_clip_val)
             optimizer.step()

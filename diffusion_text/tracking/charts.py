@@ -55,11 +55,11 @@ def line_chart(lines: Mapping[str, Line], x: str, title: str, ceiling: float | N
     styles = [STYLES.get(name, OTHERS[i % len(OTHERS)]) for i, name in enumerate(lines)]
     colours, dashes = ([style[k] for style in styles] for k in (0, 1))
     legend = None if len(lines) == 1 else alt.Legend(title=None, orient="bottom", columns=2, labelLimit=220)
-    domain = span([b for *_, b in points], ceiling)
+    domain, few = span([b for *_, b in points], ceiling), max(map(len, lines.values()), default=0) <= DOTTED_UP_TO
     return (
         alt.Chart(alt.Data(values=rows))
         .properties(title=alt.Title(title, anchor="start", fontWeight="normal"))
-        .mark_line(clip=True, point=max(map(len, lines.values()), default=0) <= DOTTED_UP_TO, strokeWidth=2)
+        .mark_line(clip=ceiling is not None, point=few, strokeWidth=2)
         .encode(
             x=alt.X("x:Q", title=x),
             y=alt.Y("y:Q", title=None, scale=alt.Scale(domain=domain, nice=ceiling is None, zero=False)),
@@ -220,12 +220,13 @@ CURVES: dict[str, dict[str, dict[str, str]]] = {  # section: chart: {line: metri
 }
 
 
-EVEN = (None, "uniform", "stratified")  # time_sampling= by which training draws times as evaluation does
+EVEN = ("", "UniformTimes", "StratifiedTimes")  # by which training draws times as evaluation does
 
 
 def curves(record: Record) -> dict[str, dict[str, Any]]:
     """For each section, the charts of what the run logged over its steps."""
-    sections, evenly = {}, record.choices.get("time_sampling") in EVEN
+    times: dict[str, Any] = record.config.get("time_sampling") or {}
+    sections, evenly = {}, times.get("_target_", "").rpartition(".")[2] in EVEN
     for section, charts in CURVES.items():
         drawn = {}
         for title, metrics in (charts if evenly or section != "Training" else apart(charts)).items():
@@ -242,5 +243,5 @@ def apart(charts: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     return {
         own: {name: metric for name, metric in metrics.items() if metric.startswith("train/") is training}
         for title, metrics in charts.items()
-        for own, training in ((title, False), (f"{title}, at times as training draws them", True))
+        for own, training in ((title, False), (f"{title}, as training draws times", True))
     }

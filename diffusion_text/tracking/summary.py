@@ -155,7 +155,7 @@ def loss_verdict(logged: dict[str, Any]) -> str:
 def weights_verdict(best_step: int, step: int) -> str:
     """One sentence: training went on after the weights were at their best."""
     more = f"{step - best_step:,} more steps made them no better"
-    return f"Weights of step {best_step:,}, the best at validation: {more} (callbacks=early_stopping)."
+    return f"Weights of step {best_step:,}, the best at validation: {more}."
 
 
 def sampling_verdict(rms: float, peak_rms: float) -> str:

@@ -108,8 +108,8 @@ def test_curves_are_what_was_logged(finished):
 def test_what_is_measured_at_other_times_is_not_drawn_in_one_chart(finished, monkeypatch):
     record = finished("embedding")
     together = curves(record)["Training"]
-    monkeypatch.setitem(record.choices, "time_sampling", "adaptive")
+    monkeypatch.setitem(record.config["time_sampling"], "_target_", "time_sampling.AdaptiveTimes")
     apart = curves(record)["Training"]
     assert set(together) < set(apart)
     assert set(points(apart["loss"])) == {"validation", "without context"}
-    assert set(points(apart["loss, at times as training draws them"])) == {"training"}
+    assert set(points(apart["loss, as training draws times"])) == {"training"}
