@@ -8,14 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from rich.table import Table
 
 from diffusion_text.data.base import SPLITS
+from diffusion_text.diagnostics.preflight import relative_change
 from diffusion_text.diffusion.bound import Mean
 from diffusion_text.diffusion.samplers import DDIMSampler, GaussianSampler
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.frontier import TextScores, at_entropy
+from diffusion_text.models.text_diffusion import TextDiffusion
+from diffusion_text.models.writing import root_mean_square
+from diffusion_text.shapes import Tokens
 from diffusion_text.storage import write_json, write_text
+from diffusion_text.tasks.probe import denoised
 from diffusion_text.tasks.session import Session
 from diffusion_text.tracking.charts import for_page, frontier
 from diffusion_text.tracking.pages import render
@@ -33,14 +39,24 @@ class Point(NamedTuple):
     figures: dict[str, float]
 
 
+class Decoded(NamedTuple):
+    """Real texts whose x_0 has errors of the size that the denoiser leaves in its last evaluation, `error` by that of
+    x_0, decoded: no denoiser that errs as much writes better than this.
+    """
+
+    error: float
+    scores: TextScores
+
+
 class Measured(NamedTuple):
     """Samples at every setting, real texts, and for each NFE the lowest judge NLL at real text's entropy with the knob
-    that reached it; None where none does.
+    that reached it; None where none does. And what decoding alone makes of real texts, where there is an x_0.
     """
 
     points: list[Point]
     real: TextScores
     qualities: dict[int, tuple[str, Mean] | None]
+    decoded: Decoded | None = None
 
 
 class Frontier:
@@ -82,9 +98,28 @@ class Frontier:
 
     def measure(self, session: Session) -> Measured:
         """Sample at every setting, and read the quality off at real text's entropy."""
-        real = session.judge.scores(session.judge.real(self.split, session.num_samples))
+        texts = session.judge.real(self.split, session.num_samples)
+        real = session.judge.scores(texts)
         points = list(self.points(session))
-        return Measured(points, real, self.qualities(points, real))
+        decoded = self.decoded(session, texts) if isinstance(session.model, TextDiffusion) else None
+        return Measured(points, real, self.qualities(points, real), decoded)
+
+    @torch.no_grad()
+    def decoded(self, session: Session, tokens: Tokens) -> Decoded:
+        """What is left of real texts where nothing but the denoiser's last error, and decoding, has touched them."""
+        model, sampler, tokens = session.diffusion, copy.copy(session.sampler), tokens.to(session.model.device)
+        assert isinstance(sampler, GaussianSampler)
+        sampler.spend(max(self.nfe))
+        last = sampler.times(model.schedule, drawn=model.time_sampling)[-2:-1]
+        alpha, sigma = model.schedule.alpha_sigma(last)
+        space, token_mask = model.text_space, tokens != model.text_space.tokenizer.pad_token_id
+        x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
+        generator = torch.Generator().manual_seed(session.seed)
+        noise, errors = (torch.randn(x_0.shape, generator=generator).to(x_0) for _ in range(2))
+        level = float(sigma / alpha)
+        error = relative_change(denoised(model, x_0 + level * noise, level, mask)[mask], x_0[mask])
+        read = space.decode(x_0 + error * root_mean_square(x_0, mask) * errors, mask)
+        return Decoded(error, session.judge.scores(read))
 
     def points(self, session: Session) -> Iterator[Point]:
         """Samples at every setting."""
@@ -123,7 +158,7 @@ class Frontier:
 
     def show(self, session: Session, measured: Measured) -> None:
         """Print the table, and the sample quality at each NFE."""
-        points, real, _ = measured
+        points, real = measured.points, measured.real
         table = Table(title=f"{session.num_samples} texts a setting", title_justify="left")
         for column in ("NFE", "knob", "value", "judge NLL", "entropy of each", "of all", "unique"):
             table.add_column(column, justify="left" if column == "knob" else "right")
@@ -139,7 +174,7 @@ class Frontier:
 
     def write(self, session: Session, measured: Measured) -> Path:
         """All figures as .json, and a page with the chart; returns the page."""
-        points, real, qualities = measured
+        points, real, qualities, decoded = measured
         rows = [
             {"nfe": p.nfe, "knob": p.knob, "value": p.value} | p.figures | {"judge_nll": p.scores.judge_nll}
             for p in points
@@ -152,6 +187,9 @@ class Frontier:
         facts = {"real": {"judge_nll": real.judge_nll, "text_entropy": real.entropy}, "seed": session.seed}
         path = session.file("frontier", ".json")
         facts |= {"num_samples": session.num_samples, "judge": self.judge or "5-gram"}
+        if decoded is not None:
+            error, scores = decoded
+            facts["decoded"] = {"error": error, "judge_nll": scores.judge_nll, "text_entropy": scores.entropy}
         written = {"at_real_entropy": told, **facts, "points": rows}
         write_json(path, written)
         [chart] = frontier(written).values()
@@ -163,12 +201,19 @@ class Frontier:
 
 
 def sentences(measured: Measured) -> list[str]:
-    """The sample quality at each NFE, beside real text's own judge NLL."""
+    """The sample quality at each NFE, beside real text's own judge NLL, and what decoding alone makes of that."""
     real = measured.real
     goal = f"real text's entropy of {real.entropy:.2f} (real text {real.judge_nll:.2f})"
-    return [
+    said = [
         f"NFE {nfe}: judge NLL {found[1].value:.3f} ± {found[1].standard_error:.3f} at {goal}, by {found[0]}."
         if found
         else f"NFE {nfe}: no setting reaches {goal}."
         for nfe, found in measured.qualities.items()
     ]
+    if measured.decoded is not None:
+        error, scores = measured.decoded
+        said.append(
+            f"Real texts with the denoiser's last error on x_0, {error:.2f} of its size, decoded: judge NLL "
+            f"{scores.judge_nll:.3f} at entropy {scores.entropy:.2f}. More than that is not the decoder's doing."
+        )
+    return said

@@ -4,7 +4,7 @@ import pytest
 
 from diffusion_text.diffusion.bound import Mean
 from diffusion_text.metrics.frontier import TextScores
-from diffusion_text.tasks.frontier import Frontier, Measured, Point, sentences
+from diffusion_text.tasks.frontier import Decoded, Frontier, Measured, Point, sentences
 
 
 @pytest.fixture
@@ -31,6 +31,8 @@ def test_the_best_knob_at_real_texts_entropy_counts():
     said = sentences(Measured(points, real, found))
     assert said[0].startswith("NFE 4: judge NLL 3.000 ± 0.000 at real text's entropy of 3.00 (real text 1.70)")
     assert said[1].startswith("NFE 8: no setting reaches real text's entropy")
+    *_, decoded = sentences(Measured(points, real, found, Decoded(0.25, real)))
+    assert "last error on x_0, 0.25 of its size, decoded: judge NLL 1.700 at entropy 3.00" in decoded
 
 
 def test_every_setting_is_sampled_shown_and_written(asked, capsys):
@@ -44,6 +46,8 @@ def test_every_setting_is_sampled_shown_and_written(asked, capsys):
     }, "score temperature needs prediction=logits"
     assert len(written["points"]) == 2 * (3 + 2)
     assert all({"judge_nll", "text_entropy", "unique_texts"} <= set(row) for row in written["points"])
+    assert 0 < written["decoded"]["error"] < 1
+    assert {"judge_nll", "text_entropy"} < set(written["decoded"])
     assert shown.count("NFE 2: ") == shown.count("NFE 3: ") == 1
     page = file.with_suffix(".html").read_text(encoding="utf-8")
     assert 'data-chart="frontier"' in page
@@ -55,6 +59,24 @@ def test_what_is_told_is_what_was_spent(asked):
     task, session = asked("sampler=heun", "task.nfe=[4]", "task.churn=[0]", "task.temperatures=[0]", "num_samples=2")
     spent = {point.knob: point.nfe for point in task.points(session)}
     assert spent == {"rounding temperature": 3, "churn": 4}
+
+
+def test_decoding_is_given_the_error_that_the_denoiser_leaves(asked, monkeypatch):
+    """Of a tenth here; without one the texts are what their own x_0 reads as."""
+    task, session = asked("task.nfe=[2]", "num_samples=4")
+    tokens, read = session.judge.real("test", 4), []
+    space = session.model.text_space
+    decode = space.decode
+    monkeypatch.setattr(space, "decode", lambda x_0, mask, limit=None: read.append(x_0) or decode(x_0, mask, limit))
+    x_0 = space.encode(tokens, tokens != space.tokenizer.pad_token_id).detach()
+    for factor, error in ((1.1, 0.1), (1.0, 0.0)):
+        monkeypatch.setattr("diffusion_text.tasks.frontier.denoised", lambda model, x, level, mask, by=factor: by * x_0)
+        found = task.decoded(session, tokens)
+        assert found.error == pytest.approx(error, abs=1e-6)
+        mask = space.latent_mask(tokens != space.tokenizer.pad_token_id)
+        off = (read[-1] - x_0)[mask].square().mean().sqrt() / x_0[mask].square().mean().sqrt()
+        assert float(off) == pytest.approx(error, rel=0.1, abs=1e-6)
+    assert found.scores.nats == pytest.approx(session.judge.scores(decode(x_0, mask)).nats)
 
 
 def test_a_knob_turns_one_thing(asked):
