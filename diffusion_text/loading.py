@@ -108,9 +108,9 @@ class LoadedModel:
     @torch.no_grad()
     def decode(self, x_0: Latents, mask: Mask | None = None) -> list[str]:
         """The texts that x_0 stands for; without a `mask` all its positions are real."""
-        space, device = self.model.text_space, self.model.device
+        model, device = self.model, self.model.device
         mask = torch.ones(x_0.shape[:2], dtype=torch.bool) if mask is None else mask
-        return space.to_text(space.decode(x_0.to(device), mask.to(device)))
+        return model.text_space.to_text(model.reader.decode(x_0.to(device), mask.to(device)))
 
     def tokens(self, texts: str | Sequence[str]) -> tuple[Tokens, Mask]:
         """Token ids of texts as the corpus has them, and their mask; refuses texts that are longer than it had any."""

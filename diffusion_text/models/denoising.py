@@ -144,10 +144,7 @@ class Denoising(Writer):
             x_t = state.x_s
             peak = max(peak, root_mean_square(x_t, mask))
             done(1)
-        if temperature:
-            tokens = self.text_space.draw(x_t, mask, temperature, generators)
-        else:
-            tokens = self.text_space.decode(x_t, mask)
+        tokens = self.reader.draw(x_t, mask, temperature, generators) if temperature else self.reader.decode(x_t, mask)
         if given is not None:
             tokens = torch.where(given.where, given.tokens, tokens)
         return Sampled(tokens, root_mean_square(x_t, mask), peak)

@@ -29,7 +29,8 @@ from diffusion_text.models.sharding import all_weights
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.text_diffusion import Batch, TextDiffusion
 from diffusion_text.shapes import Latents
-from diffusion_text.text_spaces.embedding import EmbeddingSpace, Logits
+from diffusion_text.text_spaces.base import Logits
+from diffusion_text.text_spaces.embedding import EmbeddingSpace
 from diffusion_text.values import number, one_of, or_null
 
 PARTS = ("diffusion", "prior", "rounding")  # of the loss

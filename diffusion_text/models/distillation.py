@@ -80,7 +80,8 @@ class Distilled(TextDiffusion):
             previous = previous * (places > 0)[:, None, None]  # as at the first step of a sampler
         target = self.target(noisy, places, previous, context)
         output = self.output(noisy.x_t, noisy.t, mask, previous, context)
-        return noisy, output, {"loss": self.distance(output, target, noisy)}
+        reading = self.reading_losses(batch, x_0, mask, draws)  # which a changed denoiser must not forget
+        return noisy, output, reading | {"loss": self.distance(output, target, noisy) + sum(reading.values())}
 
     def places(self, chances: Times) -> Places:
         """Where on the way texts are, by even chances in [0, 1)."""

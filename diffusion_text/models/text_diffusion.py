@@ -192,9 +192,12 @@ class TextDiffusion(Denoising):
         context = self.context_in_training(batch, draws, mask)
         output = self.output(noisy.x_t, t, mask, self.earlier_estimates(noisy, draws, context), context)
         losses = self.losses(batch, noisy, output)
-        own = self.condition_losses(context, mask)
-        losses |= own | {"loss": losses["loss"] + sum(own.values())}
-        return noisy, output, losses
+        besides = self.condition_losses(context, mask) | self.reading_losses(batch, x_0, mask, draws)
+        return noisy, output, losses | besides | {"loss": losses["loss"] + sum(besides.values())}
+
+    def reading_losses(self, batch: Batch, x_0: Latents, mask: Mask, draws: StepDraws) -> dict[str, PerText]:
+        """What is minimised of the network's own reading of x_0."""
+        return {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         noisy, output, losses = self.trained_on(batch, self.step_draws(len(batch["mask"]), batch_idx))

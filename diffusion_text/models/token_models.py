@@ -38,7 +38,8 @@ from diffusion_text.models.base import leaving_no_trace
 from diffusion_text.models.step_draws import StepDraws
 from diffusion_text.models.writing import Given, Sampled, Writer
 from diffusion_text.shapes import Context, Latents, Mask, PerText, Tokens
-from diffusion_text.text_spaces.embedding import EmbeddingSpace, Logits
+from diffusion_text.text_spaces.base import Logits
+from diffusion_text.text_spaces.embedding import EmbeddingSpace
 
 Batch = dict[str, Tensor]
 DRAWS = 10  # masked counts of each text at an evaluation

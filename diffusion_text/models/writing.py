@@ -18,7 +18,7 @@ from diffusion_text.errors import UserError
 from diffusion_text.models.base import Trained
 from diffusion_text.models.step_draws import StepDraws, draws_of, evaluation_draws
 from diffusion_text.shapes import Context, Counts, Latents, Mask, PerText, Tokens, Told
-from diffusion_text.text_spaces.base import TextSpace
+from diffusion_text.text_spaces.base import Reader, TextSpace
 
 if TYPE_CHECKING:
     from diffusion_text.models.classifier import Steering
@@ -99,6 +99,11 @@ class Writer(Trained):
             return None, []
         told = self.condition.sayable(told)
         return told, self.condition.worded(told, self.text_space)
+
+    @property
+    def reader(self) -> Reader:
+        """What turns x_0 into tokens."""
+        return self.text_space
 
     @property
     @abstractmethod

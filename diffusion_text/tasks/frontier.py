@@ -118,7 +118,7 @@ class Frontier:
         noise, errors = (torch.randn(x_0.shape, generator=generator).to(x_0) for _ in range(2))
         level = float(sigma / alpha)
         error = relative_change(denoised(model, x_0 + level * noise, level, mask)[mask], x_0[mask])
-        read = space.decode(x_0 + error * root_mean_square(x_0, mask) * errors, mask)
+        read = model.reader.decode(x_0 + error * root_mean_square(x_0, mask) * errors, mask)
         return Decoded(error, session.judge.scores(read))
 
     def points(self, session: Session) -> Iterator[Point]:

@@ -90,11 +90,11 @@ class Garble:
         texts = {"garbled": garbled}
         x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
         if isinstance(session.model, TextDiffusion):
-            texts["do nothing"] = space.to_text(space.decode(x_0, mask))
+            texts["do nothing"] = space.to_text(session.model.reader.decode(x_0, mask))
         if isinstance(session.model.condition, Garbled):
             drawn = space.to_text(self.rewrite(session, tokens, token_mask))
         else:
-            drawn = space.to_text(space.decode(self.denoise(session, x_0, mask), mask))
+            drawn = space.to_text(session.diffusion.reader.decode(self.denoise(session, x_0, mask), mask))
         texts |= self.chosen(drawn, garbled)
         if "corrector" not in session.made:
             session.made["corrector"] = Corrector(session.judge, space.tokenizer)

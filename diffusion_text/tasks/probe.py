@@ -44,7 +44,7 @@ class Probe:
         shown.add_row("", "original", " ".join(originals[0].split()))
         latent_mask = space.latent_mask(mask)
         for unit, level, x in self.spoilt(session, x_0, latent_mask):
-            decoded = space.decode(x, latent_mask)
+            decoded = session.diffusion.reader.decode(x, latent_mask)
             texts = space.to_text(decoded)
             shown.add_row(unit, f"{level:g}", " ".join(texts[0].split()))
             rows.append(

@@ -78,7 +78,7 @@ def describe(session: Session, state: ReverseStep, mask: torch.Tensor) -> dict[s
     model = session.diffusion
     alpha, sigma = model.levels(state.t.to(state.x_t).expand(1))
     noise_hat = noise_from(state.x_t, state.x_0, alpha, sigma)
-    tokens, confidence = model.text_space.decode_with_confidence(state.x_0, mask)
+    tokens, confidence = model.reader.decode_with_confidence(state.x_0, mask)
     tokenizer = model.text_space.tokenizer
     special = set(tokenizer.all_special_ids)
     pieces = [

@@ -19,9 +19,59 @@ if TYPE_CHECKING:
 
 
 Module = TypeVar("Module", bound=nn.Module)
+Logits = Float[Tensor, "batch length vocabulary"]
 
 
-class TextSpace(nn.Module, ABC):
+class Reader(ABC):
+    """x_0 to tokens."""
+
+    @abstractmethod
+    def decode(self, x_0: Latents, mask: Mask, limit: int | None = None) -> Int[Tensor, "batch decoded"]:
+        """The texts that x_0, of this mask, stands for, padded at the end; `limit`: only their first tokens."""
+
+    @abstractmethod
+    def decode_with_confidence(
+        self, x_0: Latents, mask: Mask
+    ) -> tuple[Int[Tensor, "batch decoded"], Float[Tensor, "batch decoded"]]:
+        """As `decode`, and the probability given to each token."""
+
+    @abstractmethod
+    def draw(
+        self, x_0: Latents, mask: Mask, temperature: float, generators: Sequence[torch.Generator]
+    ) -> Int[Tensor, "batch decoded"]:
+        """As `decode`, each text drawn with its own generator from the distribution over tokens, which is sharper at a
+        `temperature` below 1.
+        """
+
+
+class PositionReader(Reader):
+    """Reads each token off a position of its own."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    @abstractmethod
+    def position_logits(self, x_0: Latents, mask: Mask) -> Logits:
+        """How well each token fits each position."""
+
+    def decode(self, x_0, mask, limit=None):
+        """Each position's most likely token."""
+        return self.padded(self.position_logits(x_0, mask).argmax(-1), mask)[:, :limit]
+
+    def decode_with_confidence(self, x_0, mask):
+        probabilities, tokens = self.position_logits(x_0, mask).softmax(-1).max(-1)
+        return self.padded(tokens, mask), probabilities
+
+    def draw(self, x_0, mask, temperature, generators):
+        probabilities = (self.position_logits(x_0, mask) / temperature).softmax(-1).cpu()
+        drawn = [torch.multinomial(p, 1, generator=own) for p, own in zip(probabilities, generators, strict=True)]
+        return self.padded(torch.stack(drawn).view(mask.shape).to(mask.device), mask)
+
+    def padded(self, tokens: Tokens, mask: Mask) -> Tokens:
+        """Padding where there is no text."""
+        return tokens.masked_fill(~mask, self.tokenizer.pad_token_id)
+
+
+class TextSpace(nn.Module, Reader):
     """Tokens to x_0 and back.
 
     `dim` is the width of x_0, `max_length` the most tokens it takes, `compression` the tokens that a position of x_0
@@ -44,16 +94,6 @@ class TextSpace(nn.Module, ABC):
         """x_0 of the texts, of unit scale; its mask is `latent_mask(mask)`."""
 
     @abstractmethod
-    def decode(self, x_0: Latents, mask: Mask, limit: int | None = None) -> Int[Tensor, "batch decoded"]:
-        """The texts that x_0, of this mask, stands for, padded at the end; `limit`: only their first tokens."""
-
-    @abstractmethod
-    def decode_with_confidence(
-        self, x_0: Latents, mask: Mask
-    ) -> tuple[Int[Tensor, "batch decoded"], Float[Tensor, "batch decoded"]]:
-        """As `decode`, and the probability given to each token."""
-
-    @abstractmethod
     def save(self, directory: Path) -> None:
         """Write what the checkpoint of a model does not hold."""
 
@@ -73,14 +113,6 @@ class TextSpace(nn.Module, ABC):
     def snap(self, x_0: Latents) -> Latents:
         """The nearest x_0 that is a text, where the space has such a thing; otherwise x_0 itself."""
         return x_0
-
-    @abstractmethod
-    def draw(
-        self, x_0: Latents, mask: Mask, temperature: float, generators: Sequence[torch.Generator]
-    ) -> Int[Tensor, "batch decoded"]:
-        """As `decode`, each text drawn with its own generator from the distribution over tokens, which is sharper at a
-        `temperature` below 1.
-        """
 
     def to_text(self, tokens: Tokens | list[list[int]]) -> list[str]:
         """Readable text of token ids."""

@@ -17,15 +17,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffusion_text.errors import UserError
-from diffusion_text.shapes import Latents, Mask, Tokens
-from diffusion_text.text_spaces.base import TextSpace
+from diffusion_text.shapes import Latents, Tokens
+from diffusion_text.text_spaces.base import Logits, PositionReader, TextSpace
 from diffusion_text.values import one_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Table = Float[Tensor, "vocabulary dim"]
-Logits = Float[Tensor, "batch length vocabulary"]
 ROUNDINGS = ("learned", "cosine", "nearest")
 
 
@@ -85,7 +84,7 @@ class LearnedRounding(nn.Module):
         return F.linear(x_0, weight, self.bias)
 
 
-class EmbeddingSpace(TextSpace):
+class EmbeddingSpace(PositionReader, TextSpace):
     """A learned embedding, and how x_0 is rounded to tokens: `learned`, `cosine` or `nearest`, equations (2) to (4).
 
     Only with a learned rounding is the table trained. Without a loss that keeps tokens apart, the squared error would
@@ -130,22 +129,8 @@ class EmbeddingSpace(TextSpace):
             return F.normalize(x_0, dim=-1) @ F.normalize(table, dim=-1).T
         return -0.5 * torch.cdist(x_0, table) ** 2
 
-    def decode(self, x_0, mask, limit=None):
-        """Each position's most likely token."""
-        return self.padded(self.logits(x_0).argmax(-1), mask)[:, :limit]
-
-    def decode_with_confidence(self, x_0, mask):
-        probabilities, tokens = self.logits(x_0).softmax(-1).max(-1)
-        return self.padded(tokens, mask), probabilities
-
-    def draw(self, x_0, mask, temperature, generators):
-        probabilities = (self.logits(x_0) / temperature).softmax(-1).cpu()
-        drawn = [torch.multinomial(p, 1, generator=own) for p, own in zip(probabilities, generators, strict=True)]
-        return self.padded(torch.stack(drawn).view(mask.shape).to(mask.device), mask)
-
-    def padded(self, tokens: Tokens, mask: Mask) -> Tokens:
-        """Padding where there is no text."""
-        return tokens.masked_fill(~mask, self.tokenizer.pad_token_id)
+    def position_logits(self, x_0, mask):
+        return self.logits(x_0)
 
     def snap(self, x_0):
         """The table's nearest row: the clamping trick (Li et al. 2022, §4.3)."""

@@ -151,6 +151,7 @@ def speed() -> Section:
         "learned embeddings: diffusion loss": ["train/diffusion", "val/diffusion", "val/without_context/diffusion"],
         "learned embeddings: rounding loss": ["train/rounding", "val/rounding"],
         "learned embeddings: prior term": ["train/prior", "val/prior"],
+        "latents: loss of the network's own reading": ["train/reading", "val/reading"],
     }
     return section("Speed", [lines(title, STEP, names) for title, names in plots.items()])
 

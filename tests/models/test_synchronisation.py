@@ -73,7 +73,7 @@ def read_in_a_step(training):
     [
         ["model=textunet"],
         ["model=textunet", "text_space.cache=none"],
-        ["model=latent_transformer", "route.self_conditioning=0.5", "prediction=x0"],
+        ["model=latent_transformer", "route.self_conditioning=0.5", "prediction=x0", "route.reads=0.5"],
         ["embedding", "experiment=embedding_flow"],
         ["embedding", "experiment=masked_diffusion"],
         ["embedding", "experiment=autoregressive"],
