@@ -22,7 +22,8 @@ ABOUT_A_RUN = ("model/classifier", "route/classifier", "experiment/distil", "rou
 OPTIONS = [option for option in OPTIONS if option not in ABOUT_A_RUN]
 NEED_A_GPU = {"trainer/gpu", "precision/fp16"}
 TRAIN_A_SPACE = {
-    "model/text_autoencoder", "route/autoencoder", "text_space/bart_mini", "text_space/bart_vae", "experiment/small",
+    "model/text_autoencoder", "route/autoencoder", "text_space/bart_mini", "text_space/bart_tolerant",
+    "text_space/bart_vae", "experiment/small",
 }  # fmt: skip
 ELSEWHERE = ("control", "export", "seq2seq")  # of told runs, or not into the run: tests/tasks has their tests
 TINY = {"dim": 16, "layers": 1, "heads": 2, "vocab_size": 320, "max_steps": 2}
