@@ -70,9 +70,9 @@ def render(rows: list[Row]) -> str:
     parts = [
         "# Who reads the latents",
         "Made by `python -m benchmarks.latent_flow`: `experiment=latent_flow` on the embedded default corpus, texts of "
-        "64 tokens, 64 of them a step, bf16 on a CPU. The decoder was trained with the encoder on latents with noise of up to a share "
-        "of their variance, until it gave 99 % of its texts back; or the denoiser reads x_0 itself, which it learned on "
-        "as much. "
+        "64 tokens, 64 of them a step, bf16 on a CPU. The decoder was trained with the encoder, on latents with noise "
+        "of up to a share of their variance, until it gave 99 % of its texts back; or the denoiser reads x_0 itself, "
+        "which it learned on as much. "
         "Read: share of the tokens of 128 validation texts, as they are, and with Gaussian errors on x_0 by their size "
         f"in its standard deviations. Judge NLL is of {JUDGED} samples at NFE {NFE}, at real text's entropy of "
         f"{real['text_entropy']:.2f}, where real text has {real['judge_nll']:.3f}; empty where no temperature of the "
