@@ -63,6 +63,7 @@ FRONTIER = [
     "task=frontier", f"num_samples={JUDGED}", f"batch_size={JUDGED}", "task.score_temperatures=[1.4,1.2,1,0.85]",
     "task.temperatures=[0,1]", "task.churn=[]",
 ]  # fmt: skip
+BROAD = [*FRONTIER, "task.score_temperatures=[2,1.7,1.4,1.2,1]"]  # for students, whose samples vary less
 SOLVER = [*FRONTIER, "sampler=dpm_solver", "sampler.spacing=training", f"task.nfe=[{min(NFE)}]"]
 JUDGE = ["experiment=autoregressive", "trainer.max_steps=2000", "seed=100"]
 TOKENS = 64 * 64  # a training step's
@@ -106,9 +107,10 @@ def measure(key: str, name: str, run: Path, judge: Path) -> None:
     """Score real text, draw the frontiers; keep the figures."""
     tasks = {} if name in STUDENTS else {"nll": ["task=nll", f"num_samples={TEXTS}"]}
     if name not in RATES:
-        tasks["frontier"] = [*FRONTIER, f"task.nfe=[{','.join(map(str, NFE))}]"]
-        tasks["judged"] = [*FRONTIER, f"task.nfe=[{max(NFE)}]", f"task.judge={judge}"]
-    if name not in (*RATES, *BASELINES):
+        settings = BROAD if name in STUDENTS else FRONTIER
+        tasks["frontier"] = [*settings, f"task.nfe=[{','.join(map(str, NFE))}]"]
+        tasks["judged"] = [*settings, f"task.nfe=[{max(NFE)}]", f"task.judge={judge}"]
+    if name not in (*RATES, *BASELINES, *STUDENTS):
         tasks["solver"] = SOLVER
     found = {"figures": json.loads((run / "metrics.json").read_text(encoding="utf-8"))}
     for task, settings in tasks.items():
