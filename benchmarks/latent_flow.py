@@ -27,8 +27,8 @@ READERS = {  # name: overrides
 }
 PROBE = ["task=probe", "num_samples=128", f"task.levels=[{','.join(map(str, ERRORS))}]"]
 FRONTIER = [
-    "task=frontier", f"num_samples={JUDGED}", f"batch_size={JUDGED}", f"task.nfe=[{NFE}]", "task.churn=[]",
-    "task.temperatures=[0,0.5,0.75,1,1.25,1.5]",
+    "task=frontier", f"num_samples={JUDGED}", f"batch_size={JUDGED}", f"task.nfe=[{NFE}]", "task.churn=[0,0.5,1,1.5,2]",
+    "task.temperatures=[0,0.75,1]",
 ]  # fmt: skip
 
 
@@ -75,9 +75,9 @@ def render(rows: list[Row]) -> str:
         "which it learned on as much. "
         "Read: share of the tokens of 128 validation texts, as they are, and with Gaussian errors on x_0 by their size "
         f"in its standard deviations. Judge NLL is of {JUDGED} samples at NFE {NFE}, at real text's entropy of "
-        f"{real['text_entropy']:.2f}, where real text has {real['judge_nll']:.3f}; empty where no temperature of the "
-        "decoding reaches that: beside it stand the lowest and the highest entropy of all. Decoded: real texts "
-        "with the denoiser's last error on x_0, read. Means over seeds, ± half the range between them.",
+        f"{real['text_entropy']:.2f}, where real text has {real['judge_nll']:.3f}; empty where no churn and no "
+        "temperature of the decoding reaches that: beside it stand the lowest and the highest entropy of all. Decoded: "
+        "real texts with the denoiser's last error on x_0, read. Means over seeds, ± half the range between them.",
     ]
     for steps in sorted({row["steps"] for row in rows}):
         of_length = [row for row in rows if row["steps"] == steps]
