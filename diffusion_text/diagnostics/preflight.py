@@ -261,7 +261,7 @@ def decoder_tolerance(shares: dict[float, float]) -> Check:
     """Shares of the tokens that are read where x_0 has Gaussian errors, by their size in standard deviations of x_0."""
     measured = " ".join(f"{share:.0%}" for share in shares.values())
     least = next(iter(shares.values()))
-    advice = "small errors of a denoiser change the text: train the decoder on them, text_space.decoder_noise=0.5"
+    advice = "small errors of a denoiser change the text: train the decoder on them, text_space.decoder_noise=0.8"
     name = f"reads errors of {' '.join(f'{size:g}'.lstrip('0') for size in shares)}"
     return judge(name, measured, False, least < 0.8, advice)
 
