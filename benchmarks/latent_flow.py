@@ -23,7 +23,14 @@ ROWS, PAGE = ROOT / "docs" / "latent_flow.jsonl", ROOT / "docs" / "pages" / "lat
 NFE, ERRORS = 64, (0.2, 0.4, 0.6, 0.8)
 READERS = {  # name: overrides
     **{f"decoder, noise up to {noise}": [f"text_space.decoder_noise={noise}"] for noise in (0, 0.5, 0.8, 0.95)},
-    **{f"denoiser, noise up to {noise}": ["route.reads=0.2", f"route.reading_noise={noise}"] for noise in (0.3, 0.8)},
+    **{
+        f"denoiser, noise up to {noise}": [
+            "text_space.decoder_noise=0.5",
+            "route.reads=0.2",
+            f"route.reading_noise={noise}",
+        ]
+        for noise in (0.3, 0.8)
+    },
 }
 PROBE = ["task=probe", "num_samples=128", f"task.levels=[{','.join(map(str, ERRORS))}]"]
 FRONTIER = [
@@ -72,7 +79,7 @@ def render(rows: list[Row]) -> str:
         "Made by `python -m benchmarks.latent_flow`: `experiment=latent_flow` on the embedded default corpus, texts of "
         "64 tokens, 64 of them a step, bf16 on a CPU. The decoder was trained with the encoder, on latents with noise "
         "of up to a share of their variance, until it gave 99 % of its texts back; or the denoiser reads x_0 itself, "
-        "which it learned on as much. "
+        "which it learned on as much, latents whose own decoder learned on noise of up to 0.5. "
         "Read: share of the tokens of 128 validation texts, as they are, and with Gaussian errors on x_0 by their size "
         f"in its standard deviations. Judge NLL is of {JUDGED} samples at NFE {NFE}, at real text's entropy of "
         f"{real['text_entropy']:.2f}, where real text has {real['judge_nll']:.3f}; empty where no churn and no "

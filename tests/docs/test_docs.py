@@ -23,7 +23,7 @@ FOLLOWED = (
     "troubleshooting", "data", "control", "tried", "index", "README",
 )  # fmt: skip
 MEASURED = (  # written by benchmarks/
-    "schedules", "ruler", "latent_route", "embedding_route", "race", "few_steps_measured",
+    "schedules", "ruler", "latent_route", "latent_flow", "embedding_route", "race", "few_steps_measured",
 )  # fmt: skip
 OUTPUT = ("text", "")  # what is shown and not typed
 
