@@ -324,7 +324,10 @@ def finished(local, bart_directory, small_lm, tmp_path_factory):
     from diffusion_text.training import train
 
     routes = {
-        "latent": ["text_space=bart_base", f"text_space.pretrained={bart_directory}", "prediction=epsilon", *local],
+        "latent": [
+            "text_space=bart_base", f"text_space.pretrained={bart_directory}", "prediction=epsilon", "route.reads=0.5",
+            *local,
+        ],
         "embedding": [*small_lm, "callbacks.collapse.every_n_steps=2"],
         "autoencoder": [
             "model=text_autoencoder", "text_space.dim=16", "text_space.layers=1", "text_space.heads=2",

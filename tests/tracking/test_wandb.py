@@ -57,7 +57,8 @@ def latent(composed_once, local, bart_directory, tmp_path_factory):
     """A training of the latent route, which is resumed."""
     run = Run(tmp_path_factory.mktemp("latent") / "run")
     run.directory.mkdir()
-    backbone = ["text_space=bart_base", f"text_space.pretrained={bart_directory}", "prediction=epsilon"]
+    parts = ["prediction=epsilon", "route.reads=0.5"]
+    backbone = ["text_space=bart_base", f"text_space.pretrained={bart_directory}", *parts]
     for steps in (2, 4):
         overrides = [*backbone, *local, *TINY, f"run_dir={run.directory}", f"trainer.max_steps={steps}"]
         train(compose_training(composed_once(*overrides)))
