@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.rows import ROOT, Row, add_row, call, newest, read_rows, table
+from benchmarks.rows import ROOT, Row, add_row, call, newest, read_rows, table, trained
 from diffusion_text.commands import arguments
 from diffusion_text.runs import Run
 from diffusion_text.tracking.records import Record
@@ -55,10 +55,8 @@ def main(argv: list[str]) -> None:
     own = [argument for argument in argv if argument.startswith(("run=", "judge="))]
     _, chosen = arguments(own, {"run": "", "judge": ""})
     runs = {"teacher": Path(chosen["run"]).resolve(), "student": RUNS / "student"}
-    if not (runs["student"] / "metrics.json").is_file():
-        overrides = [argument for argument in argv if argument not in own]
-        place = f"hydra.run.dir={runs['student']}"
-        call("train.py", "experiment=distil", f"run={runs['teacher']}", place, *BRIEF, *overrides)
+    overrides = [argument for argument in argv if argument not in own]
+    trained(runs["student"], "experiment=distil", f"run={runs['teacher']}", *BRIEF, *overrides)
     teacher, student = (Record(Run(run)) for run in runs.values())
     for name, way in WAYS.items():
         for judge, many, judged_by in (

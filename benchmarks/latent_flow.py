@@ -15,22 +15,16 @@ import sys
 import numpy as np
 
 from benchmarks.race import BRIEF, JUDGED, judge_nll, spread
-from benchmarks.rows import ROOT, Row, add_row, call, newest, read_rows, table
+from benchmarks.rows import ROOT, Row, add_row, looked_at, read_rows, table, trained
 from diffusion_text.commands import arguments
 
 RUNS = ROOT / "outputs" / "latent_flow"
 ROWS, PAGE = ROOT / "docs" / "latent_flow.jsonl", ROOT / "docs" / "pages" / "latent_flow.md"
 NFE, ERRORS = 64, (0.2, 0.4, 0.6, 0.8)
+OWN_READING = ["text_space.decoder_noise=0.5", "route.reads=0.2"]
 READERS = {  # name: overrides
     **{f"decoder, noise up to {noise}": [f"text_space.decoder_noise={noise}"] for noise in (0, 0.5, 0.8, 0.95)},
-    **{
-        f"denoiser, noise up to {noise}": [
-            "text_space.decoder_noise=0.5",
-            "route.reads=0.2",
-            f"route.reading_noise={noise}",
-        ]
-        for noise in (0.3, 0.8)
-    },
+    **{f"denoiser, noise up to {noise}": [*OWN_READING, f"route.reading_noise={noise}"] for noise in (0.3, 0.8)},
 }
 PROBE = ["task=probe", "num_samples=128", f"task.levels=[{','.join(map(str, ERRORS))}]"]
 FRONTIER = [
@@ -54,19 +48,13 @@ def main(argv: list[str]) -> None:
 
 def measure(key: str, name: str, recipe: list[str]) -> None:
     """Train, read noisy latents, draw the frontier; keep the figures."""
-    run = RUNS / key.replace(", ", "-").replace(" ", "-")
-    if not (run / "metrics.json").is_file():
-        call("train.py", f"hydra.run.dir={run}", "experiment=latent_flow", *BRIEF, *recipe)
-    for task, settings in {"probe": PROBE, "frontier": FRONTIER}.items():
-        if not (run / task).is_dir():
-            call("sample.py", f"run={run}", f"out={run / task}", *settings)
+    run = trained(RUNS / key.replace(", ", "-").replace(" ", "-"), "experiment=latent_flow", *BRIEF, *recipe)
     figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    with newest(run / "probe", "*.csv").open(encoding="utf-8") as stream:
-        probed = [
-            {name: value if name == "unit" else float(value) for name, value in row.items()}
-            for row in csv.DictReader(stream)
-        ]
-    frontier = json.loads(newest(run / "frontier", "*.json").read_text(encoding="utf-8"))
+    probed = [
+        {name: value if name == "unit" else float(value) for name, value in row.items()}
+        for row in csv.DictReader(looked_at(run, "probe", "*.csv", *PROBE).splitlines())
+    ]
+    frontier = json.loads(looked_at(run, "frontier", "*.json", *FRONTIER))
     row = {"name": key, "reader": name, "steps": figures["step"], "seconds": figures["seconds"]}
     add_row(ROWS, row | {"parameters": figures["parameters"], "probed": probed, "frontier": frontier})
 

@@ -17,7 +17,7 @@ import altair as alt
 import numpy as np
 from omegaconf import OmegaConf
 
-from benchmarks.rows import ROOT, Row, add_row, call, newest, read_rows, table
+from benchmarks.rows import ROOT, Row, add_row, looked_at, read_rows, table, trained
 from diffusion_text.commands import arguments
 
 RUNS = ROOT / "outputs" / "race"
@@ -78,11 +78,11 @@ def main(argv: list[str]) -> None:
         ending = f"{chosen['steps']} steps, seed {seed}"
         for name, recipe in recipes(seed).items():
             if (key := f"{name}, {ending}") not in read_rows(ROWS):
-                judge = trained("judge", [*JUDGE, *overrides])
+                judge = finished("judge", [*JUDGE, *overrides])
                 if name in STUDENTS:
                     teacher = STUDENTS[name]
-                    recipe = [*recipe, f"run={trained(f'{teacher}, {ending}', [*CONTESTANTS[teacher], *ruled])}"]
-                measure(key, name, trained(key, [*recipe, *ruled]), judge)
+                    recipe = [*recipe, f"run={finished(f'{teacher}, {ending}', [*CONTESTANTS[teacher], *ruled])}"]
+                measure(key, name, finished(key, [*recipe, *ruled]), judge)
     rows = list(read_rows(ROWS).values())
     PAGE.write_text(render(rows), encoding="utf-8")
     frontiers(rows).save(PICTURE)
@@ -95,12 +95,9 @@ def recipes(seed: str) -> dict[str, list[str]]:
     return CONTESTANTS | dict.fromkeys(STUDENTS, STUDENT) | (RATES | ablations if seed == "0" else {})
 
 
-def trained(key: str, recipe: list[str]) -> Path:
+def finished(key: str, recipe: list[str]) -> Path:
     """A finished run of this recipe."""
-    directory = RUNS / key.replace(", ", "-").replace(" ", "-")
-    if not (directory / "metrics.json").is_file():
-        call("train.py", f"hydra.run.dir={directory}", *BRIEF, *recipe)
-    return directory
+    return trained(RUNS / key.replace(", ", "-").replace(" ", "-"), *BRIEF, *recipe)
 
 
 def measure(key: str, name: str, run: Path, judge: Path) -> None:
@@ -112,17 +109,14 @@ def measure(key: str, name: str, run: Path, judge: Path) -> None:
         tasks["judged"] = [*settings, f"task.nfe=[{max(NFE)}]", f"task.judge={judge}"]
     if name not in (*RATES, *BASELINES, *STUDENTS):
         tasks["solver"] = SOLVER
-    found = {"figures": json.loads((run / "metrics.json").read_text(encoding="utf-8"))}
-    for task, settings in tasks.items():
-        if not (out := run / task).is_dir():
-            call("sample.py", f"run={run}", f"out={out}", *settings)
-        found[task] = json.loads(newest(out, "*.json").read_text(encoding="utf-8"))
-    figures, nll = found["figures"], found.pop("nll", None)
+    figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    found = {task: json.loads(looked_at(run, task, "*.json", *settings)) for task, settings in tasks.items()}
+    nll = found.pop("nll", None)
     row: dict[str, Any] = {"name": key, "contestant": name, "steps": figures["step"], "seconds": figures["seconds"]}
     row |= {"parameters": figures["parameters"]}
     if nll:
         row |= {"kind": nll["kind"], "nats": nll["nats_per_token"]["total"]}
-    add_row(ROWS, row | {task: rows for task, rows in found.items() if task != "figures"})
+    add_row(ROWS, row | found)
 
 
 # ---- the page

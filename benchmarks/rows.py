@@ -23,6 +23,20 @@ def call(script: str, *arguments: str) -> None:
     subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=ROOT, check=True)
 
 
+def trained(run: Path, *recipe: str) -> Path:
+    """A finished run of this recipe: that of last time, if there is one."""
+    if not (run / "metrics.json").is_file():
+        call("train.py", f"hydra.run.dir={run}", *recipe)
+    return run
+
+
+def looked_at(run: Path, name: str, pattern: str, *settings: str) -> str:
+    """What sample.py writes of a run with these settings, into a folder of this name: that of last time, if any."""
+    if not (out := run / name).is_dir():
+        call("sample.py", f"run={run}", f"out={out}", *settings)
+    return newest(out, pattern).read_text(encoding="utf-8")
+
+
 def configured(*overrides: str, config: str = "train") -> DictConfig:
     """The configuration that a job of train.py with these overrides would get, or of sample.py."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -100,13 +100,6 @@ class LatentDiffusion(TextDiffusion):
         nats = self.cross_entropy(self.token_logits(x, mask[chosen]), batch["tokens"][chosen], mask[chosen])
         return {"reading": x_0.new_zeros(len(x_0)).index_add(0, chosen, nats.to(x_0)) / of_all}
 
-    def evaluate(self, stage, batch, batch_idx):
-        super().evaluate(stage, batch, batch_idx)
-        draws = self.evaluation_draws(stage, batch_idx)
-        x_0, mask = self.encode_batch(batch, draws)
-        for name, nats in self.reading_losses(batch, x_0, mask, draws).items():
-            self.log(f"{stage}/{name}", nats.mean(), batch_size=len(x_0), sync_dist=True)
-
 
 class NetworkReader(PositionReader):
     """Reads as a model's denoiser does."""

@@ -237,6 +237,8 @@ class TextDiffusion(Denoising):
             output = self.output(noisy.x_t, t, mask, context=context)
             self.compare(stage, noisy, output)
             self.log_losses(stage, batch, noisy, output)
+        for name, nats in self.reading_losses(batch, x_0, mask, draws).items():
+            self.log(f"{stage}/{name}", nats.mean(), batch_size=len(x_0), sync_dist=True)
         self.inform(stage, batch, draws, context)
 
     def log_losses(self, stage: str, batch: Batch, noisy: Noisy, output: Tensor) -> None:

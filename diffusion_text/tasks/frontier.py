@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from diffusion_text.diffusion.samplers import DDIMSampler, GaussianSampler
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.frontier import TextScores, at_entropy
 from diffusion_text.models.text_diffusion import TextDiffusion
-from diffusion_text.models.writing import root_mean_square
+from diffusion_text.models.writing import Sampled, root_mean_square
 from diffusion_text.shapes import Tokens
 from diffusion_text.storage import write_json, write_text
 from diffusion_text.tasks.probe import denoised
@@ -107,19 +108,20 @@ class Frontier:
     @torch.no_grad()
     def decoded(self, session: Session, tokens: Tokens) -> Decoded:
         """What is left of real texts where nothing but the denoiser's last error, and decoding, has touched them."""
-        model, sampler, tokens = session.diffusion, copy.copy(session.sampler), tokens.to(session.model.device)
+        model, space, sampler = session.diffusion, session.diffusion.text_space, copy.copy(session.sampler)
         assert isinstance(sampler, GaussianSampler)
         sampler.spend(max(self.nfe))
-        last = sampler.times(model.schedule, drawn=model.time_sampling)[-2:-1]
-        alpha, sigma = model.schedule.alpha_sigma(last)
-        space, token_mask = model.text_space, tokens != model.text_space.tokenizer.pad_token_id
-        x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
-        generator = torch.Generator().manual_seed(session.seed)
-        noise, errors = (torch.randn(x_0.shape, generator=generator).to(x_0) for _ in range(2))
-        level = float(sigma / alpha)
-        error = relative_change(denoised(model, x_0 + level * noise, level, mask)[mask], x_0[mask])
-        read = model.reader.decode(x_0 + error * root_mean_square(x_0, mask) * errors, mask)
-        return Decoded(error, session.judge.scores(read))
+        alpha, sigma = model.schedule.alpha_sigma(sampler.times(model.schedule, drawn=model.time_sampling)[-2:-1])
+        level, generator = float(sigma / alpha), torch.Generator().manual_seed(session.seed)
+        errors, texts = [], []
+        for some in tokens.to(model.device).split(session.batch_size):
+            token_mask = some != space.tokenizer.pad_token_id
+            x_0, mask = space.encode(some, token_mask), space.latent_mask(token_mask)
+            noise, spoiling = (torch.randn(x_0.shape, generator=generator).to(x_0) for _ in range(2))
+            errors.append(relative_change(denoised(model, x_0 + level * noise, level, mask)[mask], x_0[mask]))
+            spoilt = x_0 + errors[-1] * root_mean_square(x_0, mask) * spoiling
+            texts.append(Sampled(model.reader.decode(spoilt, mask)))
+        return Decoded(mean(errors), session.judge.scores(model.joined(texts).tokens))
 
     def points(self, session: Session) -> Iterator[Point]:
         """Samples at every setting."""

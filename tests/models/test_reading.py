@@ -12,6 +12,7 @@ from diffusion_text.metrics.reconstruction import token_accuracy
 from diffusion_text.models.distillation import DistilledLatents
 from diffusion_text.models.latent_diffusion import READING
 from diffusion_text.models.step_draws import StepDraws
+from diffusion_text.text_spaces.bart import BartSpace
 from diffusion_text.text_spaces.bart_autoencoder import BartAutoencoder, Bottleneck
 
 TEXTS, LENGTH = 6, 8
@@ -116,16 +117,8 @@ def test_what_is_no_share_is_refused(make_model, wrong):
         make_model(**wrong)
 
 
-def test_positions_that_stand_for_several_tokens_are_refused(make_model, monkeypatch):
-    monkeypatch.setattr("diffusion_text.text_spaces.bart_autoencoder.BartAutoencoder.from_pretrained", compressed)
+def test_positions_that_stand_for_several_tokens_are_refused(make_model):
+    plain = make_model().text_space.frozen.module
+    space = BartSpace(BartAutoencoder(plain.bart, plain.tokenizer, Bottleneck(16, 16, compression=2)))
     with pytest.raises(ValueError, match=r"route\.reads .* text_space\.compression=1"):
-        make_model(reads=0.2)
-
-
-def compressed(pretrained):
-    from transformers import AutoTokenizer, BartForConditionalGeneration
-
-    from diffusion_text.text_spaces.bart_autoencoder import _load
-
-    bart, tokenizer = (_load(kind, pretrained) for kind in (BartForConditionalGeneration, AutoTokenizer))
-    return BartAutoencoder(bart, tokenizer, Bottleneck(16, 16, 2))
+        make_model(reads=0.2, text_space=space)
