@@ -107,7 +107,10 @@ class Frontier:
 
     @torch.no_grad()
     def decoded(self, session: Session, tokens: Tokens) -> Decoded:
-        """What is left of real texts where nothing but the denoiser's last error, and decoding, has touched them."""
+        """What is left of real texts where nothing but the denoiser's last error, and decoding, has touched them.
+
+        Samples are farther from any real text's x_0 than that: what they lose in decoding may be more.
+        """
         model, space, sampler = session.diffusion, session.diffusion.text_space, copy.copy(session.sampler)
         assert isinstance(sampler, GaussianSampler)
         sampler.spend(max(self.nfe))
@@ -216,6 +219,6 @@ def sentences(measured: Measured) -> list[str]:
         error, scores = measured.decoded
         said.append(
             f"Real texts with the denoiser's last error on x_0, {error:.2f} of its size, decoded: judge NLL "
-            f"{scores.judge_nll:.3f} at entropy {scores.entropy:.2f}. More than that is not the decoder's doing."
+            f"{scores.judge_nll:.3f} at entropy {scores.entropy:.2f}, the least that decoding leaves."
         )
     return said
