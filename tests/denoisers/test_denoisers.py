@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 
 from diffusion_text.denoisers.attention import Attention, Cache, rotary_angles, rotate
@@ -55,6 +56,15 @@ def test_any_length(name, length):
     assert output.shape == x_t.shape
     assert output.isfinite().all()
     assert (output[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_one_graph_is_what_a_compiler_sees_of_it_for_any_number_of_texts(name, shapes_unchecked):
+    net, graphs = network(MASKED[name]), CompileCounter()
+    compiled = torch.compile(net, backend=graphs, fullgraph=True, dynamic=True)
+    for batch in [texts(16, 9), texts(16, 12, 5), texts(16, 16, 3, 1)]:
+        assert_close(compiled(*batch), net(*batch))
+    assert graphs.frame_count == 1
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
