@@ -97,7 +97,7 @@ def render(rows: dict[str, Row], teacher: Record, student: Record) -> str:
             [line(rows, name, "network", judged) for name, way in WAYS.items() if way.judged],
         ),
         "Samples at score temperature 1, and what repetition or copying would show in:",
-        table(["", "NFE", "entropy of each", "of all", "unique", "memorised"], plain(rows)),
+        table(["", "NFE", "entropy of each", "of all", "distinct 3-grams", "memorised"], plain(rows)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -112,9 +112,9 @@ def line(rows: dict[str, Row], way: str, judge: str, evaluations: Iterable[int])
 
 def plain(rows: dict[str, Row]) -> list[list[str]]:
     """What samples at score temperature 1 are like, of every way and number of evaluations."""
-    figures = {"text_entropy": 3, "entropy": 3, "unique_texts": 2, "memorised": 3}
+    figures = ("text_entropy", "entropy", "distinct_3", "memorised")
     return [
-        [row["way"], str(point["nfe"]), *(f"{point[name]:.{digits}f}" for name, digits in figures.items())]
+        [row["way"], str(point["nfe"]), *(f"{point[name]:.3f}" for name in figures)]
         for row in rows.values()
         if row["judge"] == "5-gram"
         for point in row["frontier"]["points"]

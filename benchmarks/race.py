@@ -124,7 +124,7 @@ def measure(key: str, name: str, run: Path, judge: Path) -> None:
 
 def render(rows: list[Row]) -> str:
     """A table of the contestants, and one of what each ingredient is worth."""
-    real = drawn(rows)[0]["frontier"]["real"]
+    real = drawn(rows)[-1]["frontier"]["real"]
     parts = [
         "# The race",
         "Made by `python -m benchmarks.race`: tiny_shakespeare by characters, 64 of them a text, 64 texts a step, bf16 "
@@ -132,6 +132,8 @@ def render(rows: list[Row]) -> str:
         f"{JUDGED} samples a setting. Judge NLL is at real text's entropy of {real['text_entropy']:.2f}, where real "
         f"text has {real['judge_nll']:.3f}. The other judge is an autoregressive model of "
         "another seed, trained for 2,000 steps. Solver: DPM-Solver++ (2M) in place of the recipe's own sampler. "
+        f"Distinct: share of all 3-grams at that entropy, NFE {max(NFE)}; real text has {real['distinct_3']:.3f}, and "
+        "less is texts that are more alike than real ones, which the entropy of each does not show. "
         "Memorised: 8-grams that the training split has, at temperature 1. "
         "A student learns from a finished run for as many steps again, and is sampled with churn; it has no bound. "
         "Empty: no such figure, or no setting whose samples have real text's entropy. "
@@ -158,7 +160,7 @@ def compared(rows: list[Row], names: Any) -> str:
     kept = {name: some for name, some in found.items() if some}
     ordered = sorted(kept, key=lambda name: np.nan_to_num(np.mean(list(map(nats, kept[name]))), nan=np.inf))
     judged = [*(f"judge NLL, NFE {nfe}" for nfe in NFE), f"solver, NFE {min(NFE)}", f"other judge, NFE {max(NFE)}"]
-    header = ["", "parameters", "nats a character", *judged, "memorised", "tokens a second", "seeds"]
+    header = ["", "parameters", "nats a character", *judged, "distinct", "memorised", "tokens a second", "seeds"]
     return table(header, [line(name, kept[name]) for name in ordered])
 
 
@@ -167,9 +169,9 @@ def line(name: str, rows: list[Row]) -> list[str]:
     sign = "≤ " if rows[0].get("kind") == "bound" else ""
     asked = [*(("frontier", nfe) for nfe in NFE), ("solver", min(NFE)), ("judged", max(NFE))]
     judged = [spread([judge_nll(row[task], nfe) if task in row else np.nan for row in rows]) for task, nfe in asked]
-    likely, copied = (spread([figure(row) for row in rows]) for figure in (nats, memorised))
+    likely, *others = (spread([figure(row) for row in rows]) for figure in (nats, distinct, memorised))
     rate = np.mean([row["steps"] * TOKENS / row["seconds"] for row in rows])
-    return [name, f"{rows[0]['parameters']:,}", sign + likely, *judged, copied, f"{rate:,.0f}", str(len(rows))]
+    return [name, f"{rows[0]['parameters']:,}", sign + likely, *judged, *others, f"{rate:,.0f}", str(len(rows))]
 
 
 def frontiers(rows: list[Row]) -> alt.LayerChart:
@@ -210,6 +212,16 @@ def memorised(row: Row) -> float:
         point for point in row["frontier"]["points"] if "temperature" in point["knob"] and point["value"] in (0, 1)
     ]
     return max(plain, key=lambda point: point["nfe"])["memorised"]
+
+
+def distinct(row: Row) -> float:
+    """The share of all 3-grams at real text's entropy, by the knob that the judge NLL there is of."""
+    if "frontier" not in row or not row["frontier"]["at_real_entropy"]:
+        return np.nan
+    at = max(row["frontier"]["at_real_entropy"], key=lambda found: found["nfe"])
+    turned = [point for point in row["frontier"]["points"] if (point["nfe"], point["knob"]) == (at["nfe"], at["knob"])]
+    entropies, shares = zip(*sorted((point["text_entropy"], point["distinct_3"]) for point in turned), strict=True)
+    return float(np.interp(row["frontier"]["real"]["text_entropy"], entropies, shares))
 
 
 def judge_nll(frontier: dict[str, Any], nfe: int) -> float:

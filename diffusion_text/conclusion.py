@@ -175,7 +175,8 @@ def look_closely(
         drawing.write(many, measured)
         figures["sample_quality_verdict"] = sentences(measured)[0]
         if found := measured.qualities[session.sampler.nfe]:
-            figures |= {"sample_quality": found[1].value, "sample_quality_error": found[1].standard_error}
+            figures |= {"sample_quality": found.judge_nll.value, "sample_quality_distinct_3": found.distinct_3}
+            figures["sample_quality_error"] = found.judge_nll.standard_error
     has_noise = isinstance(session.model, TextDiffusion)
     if garbled and (has_noise or isinstance(session.model.condition, Garbled)):
         garble, some = Garble(), replace(session, num_samples=garbled)

@@ -44,20 +44,23 @@ class TextScores(NamedTuple):
 
 def at_entropy(curve: Sequence[TextScores], entropy: float) -> Mean | None:
     """Equations (1) and (2); None where the curve does not reach this entropy."""
-    value = interpolated(curve, entropy)
+    value = interpolated(curve, entropy, [scores.judge_nll for scores in curve])
     if np.isnan(value):
         return None
     chance = np.random.default_rng(0)
     size = len(curve[0].nats)
     drawn = [chance.integers(size, size=size) for _ in range(REPETITIONS)]
-    again = [interpolated([scores.of(chosen) for scores in curve], entropy) for chosen in drawn]
-    return Mean(value, float(np.nanstd(again)))
+    again = [[scores.of(chosen) for scores in curve] for chosen in drawn]
+    judged = [interpolated(some, entropy, [scores.judge_nll for scores in some]) for some in again]
+    return Mean(value, float(np.nanstd(judged)))
 
 
-def interpolated(curve: Sequence[TextScores], entropy: float) -> float:
-    """Equation (1); NaN outside the curve, of which settings without a token are no part."""
-    points = sorted((scores.entropy, scores.judge_nll) for scores in curve if scores.tokens.sum())
+def interpolated(curve: Sequence[TextScores], entropy: float, values: Sequence[float]) -> float:
+    """Equation (1), of any figure's `values` at the settings; NaN outside the curve, of which settings without a token
+    are no part.
+    """
+    points = sorted((scores.entropy, value) for scores, value in zip(curve, values, strict=True) if scores.tokens.sum())
     if not points:
         return math.nan
-    entropies, judged = zip(*points, strict=True)
-    return float(np.interp(entropy, entropies, judged, left=np.nan, right=np.nan))
+    entropies, found = zip(*points, strict=True)
+    return float(np.interp(entropy, entropies, found, left=np.nan, right=np.nan))

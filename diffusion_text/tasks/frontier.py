@@ -17,7 +17,7 @@ from diffusion_text.diagnostics.preflight import relative_change
 from diffusion_text.diffusion.bound import Mean
 from diffusion_text.diffusion.samplers import DDIMSampler, GaussianSampler
 from diffusion_text.figures import SAMPLES, Figure
-from diffusion_text.metrics.frontier import TextScores, at_entropy
+from diffusion_text.metrics.frontier import TextScores, at_entropy, interpolated
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.models.writing import Sampled, root_mean_square
 from diffusion_text.shapes import Tokens
@@ -49,14 +49,25 @@ class Decoded(NamedTuple):
     scores: TextScores
 
 
+class Reached(NamedTuple):
+    """What samples are like at real text's entropy of each, turned there by a knob: `distinct_3` says how alike all of
+    them are, which the entropy of each does not.
+    """
+
+    knob: str
+    judge_nll: Mean
+    distinct_3: float
+
+
 class Measured(NamedTuple):
-    """Samples at every setting, real texts, and for each NFE the lowest judge NLL at real text's entropy with the knob
-    that reached it; None where none does. And what decoding alone makes of real texts, where there is an x_0.
+    """Samples at every setting, real texts with their figures, and for each NFE the lowest judge NLL at real text's
+    entropy; None where no knob reaches that. And what decoding alone makes of real texts, where there is an x_0.
     """
 
     points: list[Point]
     real: TextScores
-    qualities: dict[int, tuple[str, Mean] | None]
+    real_figures: dict[str, float]
+    qualities: dict[int, Reached | None]
     decoded: Decoded | None = None
 
 
@@ -71,6 +82,7 @@ class Frontier:
     FIGURES: ClassVar = {
         "sample_quality": Figure("estimate", "nats a token at real text's entropy", SAMPLES, "lower"),
         "sample_quality_error": Figure("estimate", "nats a token", SAMPLES),
+        "sample_quality_distinct_3": Figure("estimate", "share of all 3-grams, at real text's entropy", SAMPLES),
     }
 
     def __init__(
@@ -103,7 +115,7 @@ class Frontier:
         real = session.judge.scores(texts)
         points = list(self.points(session))
         decoded = self.decoded(session, texts) if isinstance(session.model, TextDiffusion) else None
-        return Measured(points, real, self.qualities(points, real), decoded)
+        return Measured(points, real, session.judge(texts).figures, self.qualities(points, real), decoded)
 
     @torch.no_grad()
     def decoded(self, session: Session, tokens: Tokens) -> Decoded:
@@ -151,27 +163,27 @@ class Frontier:
             session, sampler=sampler, temperature=value if knob == "rounding temperature" else session.temperature
         )
 
-    def qualities(self, points: list[Point], real: TextScores) -> dict[int, tuple[str, Mean] | None]:
-        """For each NFE the lowest judge NLL at real text's entropy, and by which knob; None where none reaches it."""
-        best: dict[int, tuple[str, Mean] | None] = dict.fromkeys(point.nfe for point in points)
+    def qualities(self, points: list[Point], real: TextScores) -> dict[int, Reached | None]:
+        """For each NFE what has the lowest judge NLL at real text's entropy; None where no knob reaches it."""
+        best: dict[int, Reached | None] = dict.fromkeys(point.nfe for point in points)
         for nfe, knob in dict.fromkeys((point.nfe, point.knob) for point in points):
-            curve = [point.scores for point in points if (point.nfe, point.knob) == (nfe, knob)]
-            found, so_far = at_entropy(curve, real.entropy), best[nfe]
-            if found is not None and (so_far is None or found.value < so_far[1].value):
-                best[nfe] = knob, found
+            turned = [point for point in points if (point.nfe, point.knob) == (nfe, knob)]
+            curve, so_far = [point.scores for point in turned], best[nfe]
+            found = at_entropy(curve, real.entropy)
+            if found is not None and (so_far is None or found.value < so_far.judge_nll.value):
+                distinct = interpolated(curve, real.entropy, [point.figures["distinct_3"] for point in turned])
+                best[nfe] = Reached(knob, found, distinct)
         return best
 
     def show(self, session: Session, measured: Measured) -> None:
         """Print the table, and the sample quality at each NFE."""
-        points, real = measured.points, measured.real
+        points, real, real_figures, *_ = measured
         table = Table(title=f"{session.num_samples} texts a setting", title_justify="left")
-        for column in ("NFE", "knob", "value", "judge NLL", "entropy of each", "of all", "unique"):
+        for column in ("NFE", "knob", "value", "judge NLL", "entropy of each", "of all", "distinct 3-grams"):
             table.add_column(column, justify="left" if column == "knob" else "right")
         for point in points:
-            figures = (point.scores.judge_nll, point.scores.entropy, point.figures["entropy"])
-            cells = (*(f"{number:.3f}" for number in figures), f"{point.figures['unique_texts']:.2f}")
-            table.add_row(str(point.nfe), point.knob, f"{point.value:g}", *cells)
-        table.add_row("", "real text", "", f"{real.judge_nll:.3f}", f"{real.entropy:.3f}", "", "")
+            table.add_row(str(point.nfe), point.knob, f"{point.value:g}", *cells(point.scores, point.figures))
+        table.add_row("", "real text", "", *cells(real, real_figures))
         out = console()
         out.print(table)
         for sentence in sentences(measured):
@@ -179,17 +191,18 @@ class Frontier:
 
     def write(self, session: Session, measured: Measured) -> Path:
         """All figures as .json, and a page with the chart; returns the page."""
-        points, real, qualities, decoded = measured
+        points, real, real_figures, qualities, decoded = measured
         rows = [
             {"nfe": p.nfe, "knob": p.knob, "value": p.value} | p.figures | {"judge_nll": p.scores.judge_nll}
             for p in points
         ]
         told: list[dict[str, Any]] = [
-            {"nfe": nfe, "knob": found[0], "judge_nll": found[1].value, "standard_error": found[1].standard_error}
+            {"nfe": nfe, "knob": found.knob, "judge_nll": found.judge_nll.value}
+            | {"standard_error": found.judge_nll.standard_error, "distinct_3": found.distinct_3}
             for nfe, found in qualities.items()
             if found
         ]
-        facts = {"real": {"judge_nll": real.judge_nll, "text_entropy": real.entropy}, "seed": session.seed}
+        facts = {"real": real_figures | {"judge_nll": real.judge_nll}, "seed": session.seed}
         path = session.file("frontier", ".json")
         facts |= {"num_samples": session.num_samples, "judge": self.judge or "5-gram"}
         if decoded is not None:
@@ -205,12 +218,18 @@ class Frontier:
         return path.with_suffix(".html")
 
 
+def cells(scores: TextScores, figures: dict[str, float]) -> list[str]:
+    """A row of the table."""
+    return [f"{each:.3f}" for each in (scores.judge_nll, scores.entropy, figures["entropy"], figures["distinct_3"])]
+
+
 def sentences(measured: Measured) -> list[str]:
     """The sample quality at each NFE, beside real text's own judge NLL, and what decoding alone makes of that."""
-    real = measured.real
+    real, distinct = measured.real, measured.real_figures["distinct_3"]
     goal = f"real text's entropy of {real.entropy:.2f} (real text {real.judge_nll:.2f})"
     said = [
-        f"NFE {nfe}: judge NLL {found[1].value:.3f} ± {found[1].standard_error:.3f} at {goal}, by {found[0]}."
+        f"NFE {nfe}: judge NLL {found.judge_nll.value:.3f} ± {found.judge_nll.standard_error:.3f} at {goal}, by "
+        f"{found.knob}; {found.distinct_3:.0%} of all 3-grams distinct (real text {distinct:.0%})."
         if found
         else f"NFE {nfe}: no setting reaches {goal}."
         for nfe, found in measured.qualities.items()

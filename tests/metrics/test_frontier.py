@@ -12,9 +12,8 @@ def scores(judge_nll, entropy, texts=4, spread=0.0, seed=0):
 
 def test_between_two_settings_the_line_between_them_is_read():
     curve = [scores(4.0, 3.0), scores(2.0, 2.0), scores(5.0, 3.5)]
-    assert interpolated(curve, 2.5) == pytest.approx(3.0)
-    assert interpolated(curve, 3.25) == pytest.approx(4.5)
-    assert interpolated(curve, 2.0) == pytest.approx(2.0)
+    assert [at_entropy(curve, entropy).value for entropy in (2.5, 3.25, 2.0)] == pytest.approx([3.0, 4.5, 2.0])
+    assert interpolated(curve, 2.5, [0.3, 0.1, 0.5]) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("entropy", [1.9, 3.6])
@@ -42,5 +41,5 @@ def test_a_text_without_tokens_has_no_entropy():
 def test_a_setting_without_a_token_is_no_point():
     nothing = TextScores(np.zeros(4), np.zeros(4, dtype=int), np.full(4, np.nan))
     assert np.isnan([nothing.judge_nll, nothing.entropy]).all()
-    assert interpolated([scores(2.0, 2.0), nothing, scores(4.0, 3.0)], 2.5) == pytest.approx(3.0)
+    assert at_entropy([scores(2.0, 2.0), nothing, scores(4.0, 3.0)], 2.5).value == pytest.approx(3.0)
     assert at_entropy([nothing], 2.5) is None
