@@ -191,7 +191,7 @@ class Control:
         write_json(path, found | {"seed": session.seed, "each": self.each, "targets": self.targets})
         name = session.run.directory.resolve().name
         [chart] = control(found).values()
-        page = render("control.html", {"control": for_page(chart)}, name=name, rows=control_rows(found))
+        page = render("control.html", {"control": for_page(chart, alone=True)}, name=name, rows=control_rows(found))
         write_text(path.with_suffix(".html"), page)
         return path.with_suffix(".html")
 

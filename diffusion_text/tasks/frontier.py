@@ -202,7 +202,8 @@ class Frontier:
             for nfe, found in qualities.items()
             if found
         ]
-        facts = {"real": real_figures | {"judge_nll": real.judge_nll}, "seed": session.seed}
+        beside = real_figures | {"judge_nll": real.judge_nll}
+        facts = {"real": beside, "seed": session.seed}
         path = session.file("frontier", ".json")
         facts |= {"num_samples": session.num_samples, "judge": self.judge or "5-gram"}
         if decoded is not None:
@@ -212,8 +213,9 @@ class Frontier:
         write_json(path, written)
         [chart] = frontier(written).values()
         name = session.run.directory.resolve().name
-        charts = {"frontier": for_page(chart)}
-        page = render("frontier.html", charts, name=name, sentences=sentences(measured), rows=rows)
+        last = {"nfe": "", "knob": "real text", "value": ""} | beside
+        charts = {"frontier": for_page(chart, alone=True)}
+        page = render("frontier.html", charts, name=name, sentences=sentences(measured), rows=[*rows, last])
         write_text(path.with_suffix(".html"), page)
         return path.with_suffix(".html")
 

@@ -85,9 +85,9 @@ def thinned(line: Line) -> Line:
     return line[::-1][::stride][::-1] if stride else line
 
 
-def for_page(chart: Any) -> Spec:
-    """As wide as its place on a page."""
-    return json.loads(chart.properties(width="container", height=230, autosize=fit()).to_json())
+def for_page(chart: Any, alone: bool = False) -> Spec:
+    """As wide as its place on a page, or as the page."""
+    return json.loads(chart.properties(width="container", height=420 if alone else 230, autosize=fit()).to_json())
 
 
 def fit() -> Any:
