@@ -32,7 +32,7 @@ def trained(run: Path, *recipe: str) -> Path:
 
 def looked_at(run: Path, name: str, pattern: str, *settings: str) -> str:
     """What sample.py writes of a run with these settings, into a folder of this name: that of last time, if any."""
-    if not (out := run / name).is_dir():
+    if not any((out := run / name).glob(pattern)):
         call("sample.py", f"run={run}", f"out={out}", *settings)
     return newest(out, pattern).read_text(encoding="utf-8")
 
