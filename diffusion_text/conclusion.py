@@ -175,8 +175,8 @@ def look_closely(
         drawing.write(many, measured)
         figures["sample_quality_verdict"] = sentences(measured)[0]
         if found := measured.qualities[session.sampler.nfe]:
-            figures |= {"sample_quality": found.judge_nll.value, "sample_quality_distinct_3": found.distinct_3}
-            figures["sample_quality_error"] = found.judge_nll.standard_error
+            figures["sample_quality"], figures["sample_quality_error"] = found.judge_nll
+            figures["sample_quality_entropy"], figures["sample_quality_distinct_3"] = found.entropy, found.distinct_3
     has_noise = isinstance(session.model, TextDiffusion)
     if garbled and (has_noise or isinstance(session.model.condition, Garbled)):
         garble, some = Garble(), replace(session, num_samples=garbled)

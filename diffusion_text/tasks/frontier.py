@@ -50,12 +50,13 @@ class Decoded(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """What samples are like at real text's entropy of each, turned there by a knob: `distinct_3` says how alike all of
-    them are, which the entropy of each does not.
+    """What samples are like at real text's entropy of each, turned there by a knob: the entropy of all together and
+    their distinct 3-grams say how alike they are, which that of each does not.
     """
 
     knob: str
     judge_nll: Mean
+    entropy: float
     distinct_3: float
 
 
@@ -82,6 +83,7 @@ class Frontier:
     FIGURES: ClassVar = {
         "sample_quality": Figure("estimate", "nats a token at real text's entropy", SAMPLES, "lower"),
         "sample_quality_error": Figure("estimate", "nats a token", SAMPLES),
+        "sample_quality_entropy": Figure("estimate", "nats, of all together at real text's entropy of each", SAMPLES),
         "sample_quality_distinct_3": Figure("estimate", "share of all 3-grams, at real text's entropy", SAMPLES),
     }
 
@@ -90,7 +92,7 @@ class Frontier:
         nfe: Sequence[int] = (16, 64),
         score_temperatures: Sequence[float] = (1.2, 1.0, 0.85, 0.7, 0.5),
         temperatures: Sequence[float] = (0.0, 0.5, 0.75, 1.0, 1.25),
-        churn: Sequence[float] = (0.0, 0.5, 1.0),
+        churn: Sequence[float] = (0.0, 1.0, 2.0, 4.0),
         split: str = "test",
         judge: str | None = None,
     ):
@@ -171,8 +173,11 @@ class Frontier:
             curve, so_far = [point.scores for point in turned], best[nfe]
             found = at_entropy(curve, real.entropy)
             if found is not None and (so_far is None or found.value < so_far.judge_nll.value):
-                distinct = interpolated(curve, real.entropy, [point.figures["distinct_3"] for point in turned])
-                best[nfe] = Reached(knob, found, distinct)
+                alike = {
+                    name: interpolated(curve, real.entropy, [point.figures[name] for point in turned])
+                    for name in ("entropy", "distinct_3")
+                }
+                best[nfe] = Reached(knob, found, **alike)
         return best
 
     def show(self, session: Session, measured: Measured) -> None:
@@ -198,7 +203,8 @@ class Frontier:
         ]
         told: list[dict[str, Any]] = [
             {"nfe": nfe, "knob": found.knob, "judge_nll": found.judge_nll.value}
-            | {"standard_error": found.judge_nll.standard_error, "distinct_3": found.distinct_3}
+            | {"standard_error": found.judge_nll.standard_error}
+            | {"entropy": found.entropy, "distinct_3": found.distinct_3}
             for nfe, found in qualities.items()
             if found
         ]
@@ -227,11 +233,12 @@ def cells(scores: TextScores, figures: dict[str, float]) -> list[str]:
 
 def sentences(measured: Measured) -> list[str]:
     """The sample quality at each NFE, beside real text's own judge NLL, and what decoding alone makes of that."""
-    real, distinct = measured.real, measured.real_figures["distinct_3"]
+    real, figures = measured.real, measured.real_figures
     goal = f"real text's entropy of {real.entropy:.2f} (real text {real.judge_nll:.2f})"
     said = [
         f"NFE {nfe}: judge NLL {found.judge_nll.value:.3f} ± {found.judge_nll.standard_error:.3f} at {goal}, by "
-        f"{found.knob}; {found.distinct_3:.0%} of all 3-grams distinct (real text {distinct:.0%})."
+        f"{found.knob}; entropy of all together {found.entropy:.2f} ({figures['entropy']:.2f}), distinct 3-grams "
+        f"{found.distinct_3:.0%} ({figures['distinct_3']:.0%})."
         if found
         else f"NFE {nfe}: no setting reaches {goal}."
         for nfe, found in measured.qualities.items()

@@ -18,7 +18,7 @@ def point(nfe, knob, judge_nll, entropy):
     import numpy as np
 
     scores = TextScores(np.array([judge_nll * 8]), np.array([8]), np.array([entropy]))
-    return Point(nfe, knob, 1.0, scores, {"distinct_3": judge_nll / 10})
+    return Point(nfe, knob, 1.0, scores, {"entropy": 3 * entropy, "distinct_3": judge_nll / 10})
 
 
 def test_the_best_knob_at_real_texts_entropy_counts():
@@ -27,15 +27,16 @@ def test_the_best_knob_at_real_texts_entropy_counts():
     points += [point(8, "churn", 1.0, 1.0), point(8, "churn", 1.5, 1.5)]
     real = TextScores(*point(0, "", 1.7, 3.0).scores)
     found = Frontier(nfe=[4, 8]).qualities(points, real)
-    assert found[4] == Reached("score temperature", Mean(3.0, 0.0), pytest.approx(0.3))
+    assert found[4] == Reached("score temperature", Mean(3.0, 0.0), pytest.approx(9.0), pytest.approx(0.3))
     assert found[8] is None
-    said = sentences(Measured(points, real, {"distinct_3": 0.45}, found))
+    figures = {"entropy": 8.0, "distinct_3": 0.45}
+    said = sentences(Measured(points, real, figures, found))
     assert said[0].startswith(
         "NFE 4: judge NLL 3.000 ± 0.000 at real text's entropy of 3.00 (real text 1.70), by score"
     )
-    assert said[0].endswith("30% of all 3-grams distinct (real text 45%).")
+    assert said[0].endswith("entropy of all together 9.00 (8.00), distinct 3-grams 30% (45%).")
     assert said[1].startswith("NFE 8: no setting reaches real text's entropy")
-    *_, decoded = sentences(Measured(points, real, {"distinct_3": 0.45}, found, Decoded(0.25, real)))
+    *_, decoded = sentences(Measured(points, real, figures, found, Decoded(0.25, real)))
     assert "last error on x_0, 0.25 of its size, decoded: judge NLL 1.700 at entropy 3.00" in decoded
 
 
