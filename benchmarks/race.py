@@ -141,8 +141,8 @@ def render(rows: list[Row]) -> str:
         "Empty: no such figure, or no setting whose samples have real text's entropy. "
         "Tokens a second are by the clock, whatever else ran: speeds are compared by `python -m benchmarks`. "
         "Means over seeds, ± half the range between them.",
-        "![Judge NLL against entropy: a line for each contestant and seed that comes to real text's, and real text as a "
-        "point]"
+        "![Judge NLL against entropy: a line for each contestant and seed that comes to real text's, and real text as "
+        "a point]"
         f"({PICTURE.relative_to(PAGE.parent)})",
     ]
     for steps in sorted({row["steps"] for row in rows}):
