@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-from benchmarks.race import BRIEF, JUDGED, judge_nll, spread
+from benchmarks.race import BRIEF, JUDGED, read_off, spread
 from benchmarks.rows import ROOT, Row, add_row, looked_at, read_rows, table, trained
 from diffusion_text.commands import arguments
 
@@ -88,7 +88,7 @@ def line(name: str, rows: list[Row]) -> list[str]:
     """A reader's figures."""
     read = [spread([share(row, error) for row in rows]) for error in (0.0, *ERRORS)]
     frontiers = [row["frontier"] for row in rows]
-    judged = spread([judge_nll(frontier, NFE) for frontier in frontiers])
+    judged = spread([read_off(frontier, NFE) for frontier in frontiers])
     entropies = [[point["text_entropy"] for point in frontier["points"]] for frontier in frontiers]
     reached = " to ".join(f"{np.mean([end(each) for each in entropies]):.2f}" for end in (min, max))
     decoded = [spread([frontier["decoded"][name] for frontier in frontiers]) for name in ("judge_nll", "error")]

@@ -125,7 +125,7 @@ def measure(key: str, name: str, run: Path, judge: Path) -> None:
 
 def render(rows: list[Row]) -> str:
     """A table of the contestants, and one of what each ingredient is worth."""
-    real = drawn(rows)[-1]["frontier"]["real"]
+    real = drawn(rows)[0]["frontier"]["real"]
     parts = [
         "# The race",
         "Made by `python -m benchmarks.race`: tiny_shakespeare by characters, 64 of them a text, 64 texts a step, bf16 "
@@ -171,7 +171,7 @@ def line(name: str, rows: list[Row]) -> list[str]:
     """A contestant's figures."""
     sign = "≤ " if rows[0].get("kind") == "bound" else ""
     asked = [*(("frontier", nfe) for nfe in NFE), ("solver", min(NFE)), ("judged", max(NFE))]
-    judged = [spread([judge_nll(row[task], nfe) if task in row else np.nan for row in rows]) for task, nfe in asked]
+    judged = [spread([read_off(row[task], nfe) if task in row else np.nan for row in rows]) for task, nfe in asked]
     likely, *others = (spread([figure(row) for row in rows]) for figure in (nats, distinct, memorised))
     rate = np.mean([row["steps"] * TOKENS / row["seconds"] for row in rows])
     return [name, f"{rows[0]['parameters']:,}", sign + likely, *judged, *others, f"{rate:,.0f}", str(len(rows))]
@@ -220,18 +220,13 @@ def memorised(row: Row) -> float:
 
 
 def distinct(row: Row) -> float:
-    """The share of all 3-grams at real text's entropy, by the knob that the judge NLL there is of."""
-    if "frontier" not in row or not row["frontier"]["at_real_entropy"]:
-        return np.nan
-    at = max(row["frontier"]["at_real_entropy"], key=lambda found: found["nfe"])
-    turned = [point for point in row["frontier"]["points"] if (point["nfe"], point["knob"]) == (at["nfe"], at["knob"])]
-    entropies, shares = zip(*sorted((point["text_entropy"], point["distinct_3"]) for point in turned), strict=True)
-    return float(np.interp(row["frontier"]["real"]["text_entropy"], entropies, shares))
+    """The share of all 3-grams at real text's entropy and the greatest NFE."""
+    return read_off(row["frontier"], max(NFE), "distinct_3") if "frontier" in row else np.nan
 
 
-def judge_nll(frontier: dict[str, Any], nfe: int) -> float:
-    """At real text's entropy; one that has no choice of NFE has it at the greatest."""
-    at = {found["nfe"]: found["judge_nll"] for found in frontier["at_real_entropy"]}
+def read_off(frontier: dict[str, Any], nfe: int, figure: str = "judge_nll") -> float:
+    """What samples have there; one that has no choice of NFE has it at the greatest."""
+    at = {found["nfe"]: found[figure] for found in frontier["at_real_entropy"]}
     return at.get(nfe, np.nan)
 
 

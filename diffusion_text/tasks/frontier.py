@@ -202,9 +202,8 @@ class Frontier:
             for p in points
         ]
         told: list[dict[str, Any]] = [
-            {"nfe": nfe, "knob": found.knob, "judge_nll": found.judge_nll.value}
+            {"nfe": nfe, **found._asdict(), "judge_nll": found.judge_nll.value}
             | {"standard_error": found.judge_nll.standard_error}
-            | {"entropy": found.entropy, "distinct_3": found.distinct_3}
             for nfe, found in qualities.items()
             if found
         ]
@@ -231,6 +230,15 @@ def cells(scores: TextScores, figures: dict[str, float]) -> list[str]:
     return [f"{each:.3f}" for each in (scores.judge_nll, scores.entropy, figures["entropy"], figures["distinct_3"])]
 
 
+def nearest(measured: Measured, nfe: int) -> str:
+    """What comes closest to real text's entropy where nothing reaches it."""
+    drawn = [point for point in measured.points if point.nfe == nfe and point.scores.tokens.sum()]
+    if not drawn:
+        return "there is no text"
+    point = min(drawn, key=lambda point: abs(point.scores.entropy - measured.real.entropy))
+    return f"nearest is {point.scores.judge_nll:.3f} at {point.scores.entropy:.2f}, by {point.knob}"
+
+
 def sentences(measured: Measured) -> list[str]:
     """The sample quality at each NFE, beside real text's own judge NLL, and what decoding alone makes of that."""
     real, figures = measured.real, measured.real_figures
@@ -240,7 +248,7 @@ def sentences(measured: Measured) -> list[str]:
         f"{found.knob}; entropy of all together {found.entropy:.2f} ({figures['entropy']:.2f}), distinct 3-grams "
         f"{found.distinct_3:.0%} ({figures['distinct_3']:.0%})."
         if found
-        else f"NFE {nfe}: no setting reaches {goal}."
+        else f"NFE {nfe}: no setting reaches {goal}; {nearest(measured, nfe)}."
         for nfe, found in measured.qualities.items()
     ]
     if measured.decoded is not None:

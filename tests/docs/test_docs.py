@@ -217,7 +217,7 @@ def smaller(program, *arguments, reported):
     data += ["data.size=20000"] if "data=markov" in text else []
     learned = any(name in text for name in ("diffusion_lm", "embedding_flow", "autoregressive", "masked_diffusion"))
     own = [] if learned else [f"text_space.{setting}" for setting in TINY_BART]
-    own += TINY_TRANSFORMER if learned or "latent_flow" in text or "latent_diffusion" in text else []
+    own += TINY_TRANSFORMER if learned or any(name in text for name in ("latent_flow", "latent_diffusion")) else []
     tiny = TINY[1:] if learned and "preflight=" in text else TINY
     return [*tiny, *data, *own, *([] if reported else UNREPORTED)]
 

@@ -36,6 +36,7 @@ def test_the_best_knob_at_real_texts_entropy_counts():
     )
     assert said[0].endswith("entropy of all together 9.00 (8.00), distinct 3-grams 30% (45%).")
     assert said[1].startswith("NFE 8: no setting reaches real text's entropy")
+    assert said[1].endswith("nearest is 1.500 at 1.50, by churn.")
     *_, decoded = sentences(Measured(points, real, figures, found, Decoded(0.25, real)))
     assert "last error on x_0, 0.25 of its size, decoded: judge NLL 1.700 at entropy 3.00" in decoded
 
@@ -51,6 +52,8 @@ def test_every_setting_is_sampled_shown_and_written(asked, capsys):
     }, "score temperature needs prediction=logits"
     assert len(written["points"]) == 2 * (3 + 2)
     assert all({"judge_nll", "text_entropy", "unique_texts"} <= set(row) for row in written["points"])
+    assert {"judge_nll", "text_entropy", "entropy", "distinct_3"} <= set(written["real"])
+    assert all({"judge_nll", "standard_error", "entropy", "distinct_3"} <= set(at) for at in written["at_real_entropy"])
     assert 0 < written["decoded"]["error"] < 1
     assert {"judge_nll", "text_entropy"} < set(written["decoded"])
     assert shown.count("NFE 2: ") == shown.count("NFE 3: ") == 1
