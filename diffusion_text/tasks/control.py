@@ -27,7 +27,7 @@ from diffusion_text.tasks.session import Session, Wish, stacked
 from diffusion_text.tasks.targets import Target, read_targets
 from diffusion_text.tracking.charts import control, for_page
 from diffusion_text.tracking.pages import render
-from diffusion_text.tracking.summary import control_rows
+from diffusion_text.tracking.summary import control_table
 from diffusion_text.tracking.terminal import console
 from diffusion_text.values import listed, number, or_null, whole, words
 
@@ -177,11 +177,12 @@ class Control:
         table = Table(
             title="Is it said? Word for word, or in one of the ways in which the corpus has it", title_justify="left"
         )
+        [_, *columns], *cells = control_table({name: figures_of(row) for name, row in rows.items()})
         table.add_column("")
-        for column in ("said", "verbatim", "judge NLL", "entropy", "unique", "NFE"):
+        for column in columns:
             table.add_column(column, justify="right")
-        for cells in control_rows({name: figures_of(row) for name, row in rows.items()}):
-            table.add_row(*cells)
+        for row in cells:
+            table.add_row(*row)
         console().print(table)
 
     def write(self, session: Session, rows: dict[str, Row]) -> Path:
@@ -191,7 +192,7 @@ class Control:
         write_json(path, found | {"seed": session.seed, "each": self.each, "targets": self.targets})
         name = session.run.directory.resolve().name
         [chart] = control(found).values()
-        page = render("control.html", {"control": for_page(chart, alone=True)}, name=name, rows=control_rows(found))
+        page = render("control.html", {"control": for_page(chart, alone=True)}, name=name, rows=control_table(found))
         write_text(path.with_suffix(".html"), page)
         return path.with_suffix(".html")
 

@@ -10,7 +10,7 @@ from diffusion_text.tracking import charts
 from diffusion_text.tracking.auxiliary import AUTOENCODER_ROWS
 from diffusion_text.tracking.pages import render
 from diffusion_text.tracking.records import Record
-from diffusion_text.tracking.summary import control_rows, quality_rows
+from diffusion_text.tracking.summary import control_table, quality_rows
 from diffusion_text.tracking.titles import PREDICTORS, QUANTITIES
 
 Rows = list[list[str]]
@@ -49,7 +49,7 @@ def write_report(record: Record) -> None:
         garbled=record.newest("garble*.jsonl")[1:],
         garbled_scores=garbled_rows(record.figures),
         control=control,
-        control_rows=control_rows(asked),
+        control_table=control_table(asked),
         trace=record.newest("trace*.jsonl"),
     )
     write_text(record.run.report, page)

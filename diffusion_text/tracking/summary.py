@@ -284,17 +284,18 @@ def token_figures(model: Writer, logged: dict[str, Any]) -> dict[str, Any]:
     return figures | {"information_verdict": sentence}
 
 
-def control_rows(written: dict[str, Any]) -> list[list[str]]:
-    """Of each set of texts what is said, its quality, and the evaluations of the network and of a classifier."""
-    return [
+def control_table(written: dict[str, Any]) -> list[list[str]]:
+    """Titles, then of each set of texts what is said, its quality, and the evaluations of the network and of a
+    classifier.
+    """
+    rows = [
         [
             name,
-            f"{row['said']:.1%}",
-            f"{row['verbatim']:.1%}",
-            *(f"{row[figure]:.3f}" for figure in ("judge_nll", "text_entropy")),
-            f"{row['unique_texts']:.2f}",
+            *(f"{row[share]:.1%}" for share in ("said", "verbatim")),
+            *(f"{row[figure]:.3f}" for figure in ("judge_nll", "text_entropy", "distinct_3")),
             " + ".join(str(row[spent]) for spent in ("nfe", "gradients") if row[spent]),
         ]
         for name, row in written.items()
         if isinstance(row, dict)
     ]
+    return [["", "said", "verbatim", "judge NLL", "entropy", "distinct 3-grams", "NFE"], *rows]
