@@ -79,7 +79,7 @@ def minimal(option, settings):
     own = {"text_space": "text_space=", "data": "data=", "experiment": "data="}.get(group)
     rest = [override for override in settings if not own or not override.startswith(own)]
     machine = ["trainer=cpu", "precision=fp32"] if group == "experiment" else []
-    if name.startswith("latent_flow"):
+    if name.startswith("latent_flow") or name == "restore_latents":
         small = ["model.width=16", "model.depth=1", "model.heads=2"]
     return [f"{group}={name}", *machine, *rest, *small]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
 from sacrebleu import corpus_bleu, corpus_chrf, sentence_bleu
-from sacrebleu.metrics.base import Score
 from torchmetrics.text import WordErrorRate
 
 References = list[list[str]]  # of each text all that it may be
@@ -42,14 +40,13 @@ def word_error_rate(predicted: list[str], true: list[str]) -> float:
     return float(WordErrorRate()(predicted, true))
 
 
-def most_expected(drawn: list[str], besides: Sequence[str] = (), alike: Callable[..., Score] = sentence_bleu) -> str:
-    """Of texts that were drawn, and of those `besides`, the one that is most `alike` to the others that were drawn, by
-    its sentence's score: least expected risk (Kumar & Byrne 2004, eq. 3).
+def most_expected(drawn: list[str]) -> str:
+    """Of texts that were drawn, the one that is most like the others, by BLEU of the sentence: least expected risk
+    (Kumar & Byrne 2004, eq. 3).
     """
-    candidates = [*drawn, *besides]
 
     def expected(place: int) -> float:
         others = drawn[:place] + drawn[place + 1 :]
-        return sum(alike(candidates[place], [other]).score for other in others) / max(1, len(others))
+        return sum(sentence_bleu(drawn[place], [other]).score for other in others)
 
-    return candidates[max(range(len(candidates)), key=expected)]
+    return drawn[max(range(len(drawn)), key=expected)]

@@ -11,22 +11,23 @@ from typing import ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from rich.table import Table
-from sacrebleu import sentence_chrf
 
 from diffusion_text.conditions.garbled import Garbled
 from diffusion_text.data.garbling import WAYS, Garbling
 from diffusion_text.data.tokens import NOTHING
 from diffusion_text.diffusion.gaussian import corrupt, per_text
 from diffusion_text.diffusion.samplers import draw_like, generators_of
-from diffusion_text.errors import UserError
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Latents, Mask, Tokens
-from diffusion_text.tasks.comparison import alone, chrf, most_expected, word_error_rate
+from diffusion_text.tasks.agreement import agreed
+from diffusion_text.tasks.comparison import alone, chrf, word_error_rate
 from diffusion_text.tasks.corrector import Corrector
 from diffusion_text.tasks.session import Session, Wish
 from diffusion_text.tracking.terminal import console
 from diffusion_text.values import listed, number, one_of, share, whole
+
+Ids = list[int]
 
 
 class Repair(NamedTuple):
@@ -43,8 +44,8 @@ class Garble:
 
     `how`: shuffle words within `window` words, or drop, repeat or replace tokens (by another of these texts).
     A model that was trained with condition=garbled is told the spoilt text and writes the restored one from noise. Any
-    other has the spoilt text's x_0, noisy up to time `t`, to denoise. Of several `candidates`, and the spoilt text, the
-    one that is most like the candidates is the restored one, by chrF: minimum Bayes risk (Kumar & Byrne 2004).
+    other has the spoilt text's x_0, noisy up to time `t`, to denoise. Of several `candidates`, what more than half of
+    them change is changed, unless encoding and decoding the spoilt text changes it in the same way.
     Beside the restored texts stand the do-nothing baseline, the garbled x_0 decoded as it is, and what n-grams restore
     that are told how the text was spoilt.
     """
@@ -70,8 +71,6 @@ class Garble:
         self.candidates = whole(candidates, "task.candidates", 1)
 
     def __call__(self, session: Session) -> None:
-        if self.candidates > 1 and not isinstance(session.model.condition, Garbled):
-            raise UserError("task.candidates is of a run that is told garbled texts: train.py experiment=restore")
         repairs = [self.measure(session, garbling) for garbling in self.garblings]
         self.show(repairs)
         for repair in repairs:
@@ -87,15 +86,16 @@ class Garble:
         room = session.room(self.longest(session))
         enclosed = [session.corpus.enclosed(text[:room], space.tokenizer) for text in spoilt]
         tokens, token_mask = session.padded([torch.tensor(text) for text in enclosed])
-        texts = {"garbled": garbled}
+        texts, reread = {"garbled": garbled}, spoilt
         x_0, mask = space.encode(tokens, token_mask), space.latent_mask(token_mask)
         if isinstance(session.model, TextDiffusion):
-            texts["do nothing"] = space.to_text(session.model.reader.decode(x_0, mask))
+            reread = plain(session, session.model.reader.decode(x_0, mask))
+            texts["do nothing"] = space.to_text(reread)
         if isinstance(session.model.condition, Garbled):
-            drawn = space.to_text(self.rewrite(session, tokens, token_mask))
+            drawn = plain(session, self.rewrite(session, tokens, token_mask))
         else:
-            drawn = space.to_text(session.diffusion.reader.decode(self.denoise(session, x_0, mask), mask))
-        texts |= self.chosen(drawn, garbled)
+            drawn = plain(session, self.denoise(session, x_0, mask))
+        texts |= {name: space.to_text(them) for name, them in self.chosen(spoilt, drawn, reread).items()}
         if "corrector" not in session.made:
             session.made["corrector"] = Corrector(session.judge, space.tokenizer)
         texts["by n-grams"] = space.to_text([session.made["corrector"](text, garbling) for text in spoilt])
@@ -119,12 +119,12 @@ class Garble:
         texts = [text[real].tolist() for text, real in zip(tokens, mask, strict=True)]
         return [[token for token in text if token not in special][:room] for text in texts]
 
-    def chosen(self, drawn: list[str], garbled: list[str]) -> dict[str, list[str]]:
+    def chosen(self, spoilt: list[Ids], drawn: list[Ids], reread: list[Ids]) -> dict[str, list[Ids]]:
         """The restored texts, of several candidates each."""
         if (each := self.candidates) == 1:
             return {"restored": drawn}
-        of_each = zip(*(drawn[i::each] for i in range(each)), garbled, strict=True)
-        restored = [most_expected([*candidates], [text], sentence_chrf) for *candidates, text in of_each]
+        of_each = [drawn[i : i + each] for i in range(0, len(drawn), each)]
+        restored = [agreed(*given) for given in zip(spoilt, of_each, reread, strict=True)]
         return {"drawn once": drawn[::each], "restored": restored}
 
     def rewrite(self, session: Session, tokens: Tokens, mask: Mask) -> Tokens:
@@ -135,8 +135,9 @@ class Garble:
         return session.drawn(session.sampler, len(told), Wish(told)).tokens
 
     @torch.no_grad()
-    def denoise(self, session: Session, x_0: Latents, mask: Mask) -> Latents:
+    def denoise(self, session: Session, x_0: Latents, mask: Mask) -> Tokens:
         """Forward to time t, and back."""
+        x_0, mask = (of_each.repeat_interleave(self.candidates, 0) for of_each in (x_0, mask))
         generators = generators_of(session.seed, range(len(x_0)))
         alpha, sigma = (
             per_text(level).to(x_0) for level in session.diffusion.schedule.alpha_sigma(torch.tensor(self.t))
@@ -144,7 +145,7 @@ class Garble:
         x_t = corrupt(x_0, draw_like(x_0, generators), alpha, sigma)
         for state in session.reverse(x_t, mask, generators, self.t):
             x_t = state.x_s
-        return x_t
+        return session.diffusion.reader.decode(x_t, mask)
 
     def show(self, repairs: list[Repair]) -> None:
         """Print texts side by side, and the scores."""
@@ -175,3 +176,8 @@ class Garble:
             for i, original in enumerate(repair.originals)
         ]
         return session.write_lines("garble", rows)
+
+
+def plain(session: Session, tokens: Tokens) -> list[Ids]:
+    """The tokens of each text that are not special."""
+    return [text.tolist() for text in session.judge.without_special(tokens)]

@@ -77,27 +77,36 @@ def test_a_model_that_is_told_the_garbled_text_writes_the_restored_one(told, mon
     assert read == [text["garbled"] for text in texts]
 
 
-def test_of_several_candidates_and_the_garbled_text_the_most_expected_is_the_restored_one(told):
-    task, session = told("task=garble", "task.how=drop", "num_samples=2", "task.rate=0.3", "task.candidates=3")
-    task(session)
-    [file] = session.run.samples.glob("garble*.jsonl")
+def test_several_candidates_are_drawn_for_each_text(told):
+    task, run = told("task=garble", "task.how=drop", "num_samples=2", "task.candidates=3")
+    assert_three_are_drawn(task, run)
+
+
+def test_candidates_differ_where_nothing_is_told(session):
+    assert_three_are_drawn(Garble(t=1.0, candidates=3), session("num_samples=2", "sampler.num_steps=2"))
+
+
+def assert_three_are_drawn(task, run):
+    """Of each of two texts, each by its own noise."""
+    asked, chosen = [], task.chosen
+    task.chosen = lambda *given: asked.append(given) or chosen(*given)
+    task(run)
+    [file] = run.run.samples.glob("garble*.jsonl")
     first, *texts = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     assert (first["candidates"], len(texts)) == (3, 2)
-    assert {"drawn once", "restored"} <= set(first["scores"])
-    garble = Garble(candidates=3)
-    agreeing, apart = (
-        ["to be or nit", "to be or not", "to be or not"],
-        ["the cot sit here", "the cat spat here", "thy cat sat hare"],
-    )
-    assert garble.chosen([*agreeing, *apart], ["to be or nod", "the cat sat here"]) == {
-        "drawn once": [agreeing[0], apart[0]],
-        "restored": ["to be or not", "the cat sat here"],
+    [(spoilt, drawn, reread)] = asked
+    assert (len(spoilt), len(drawn), len(reread)) == (2, 6, 2)
+    assert drawn[0] != drawn[1]
+    written = run.model.text_space.to_text(drawn)
+    assert [text["drawn once"] for text in texts] == [written[0], written[3]]
+
+
+def test_a_text_is_restored_from_its_own_candidates():
+    agreeing, apart = [[1, 9, 3], [1, 9, 3], [1, 2, 3]], [[4, 5, 7], [4, 6], [8, 5, 6]]
+    assert Garble(candidates=3).chosen([[1, 2, 3], [4, 5, 6]], agreeing + apart, [[1, 2, 3], [4, 5, 6]]) == {
+        "drawn once": [[1, 9, 3], [4, 5, 7]],
+        "restored": [[1, 9, 3], [4, 5, 6]],
     }
-
-
-def test_candidates_are_of_a_run_that_is_told(session):
-    with pytest.raises(UserError, match="told garbled texts"):
-        Garble(candidates=2)(session("num_samples=2"))
 
 
 def test_a_users_text_is_restored(told):

@@ -80,5 +80,3 @@ def test_of_candidates_the_most_usual_is_chosen():
     usual = ["the mill serves cheap food", "the mill serves cheap food by the river", "what is a blue goat doing here"]
     assert most_expected(usual) in usual[:2]
     assert most_expected([usual[2]]) == usual[2]
-    assert most_expected(usual[1:], besides=usual[:1]) in usual[:2]
-    assert most_expected(usual[:2], besides=usual[2:]) in usual[:2]
