@@ -55,8 +55,14 @@ class Window(NamedTuple):
 
 def window(total: int, split: str) -> Window:
     """Where a split lies in a corpus of so many characters."""
+    first, last = bounds(total, split)
+    return Window(first, last, max(LEAST, total / 40))
+
+
+def bounds(total: int, split: str) -> tuple[int, int]:
+    """Where a split begins in so many, and where it ends."""
     first, last = {"train": (0.0, 0.9), "validation": (0.9, 0.95), "test": (0.95, 1.0)}[split]
-    return Window(math.ceil(first * total), math.ceil(last * total), max(LEAST, total / 40))
+    return math.ceil(first * total), math.ceil(last * total)
 
 
 def within(lines: Lines, position: int, window: Window) -> Iterator[str]:

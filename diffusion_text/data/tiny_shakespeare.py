@@ -1,10 +1,11 @@
 """tiny_shakespeare: a million characters of the plays."""
 
 import re
+from itertools import chain
 
 from diffusion_text.data.base import TextDataModule
 from diffusion_text.data.described import Described
-from diffusion_text.data.reading import read_lines, split_by_position, text_lines
+from diffusion_text.data.reading import SPLITS, bounds, read_lines, split_by_position, text_lines
 from diffusion_text.data.tables import hub_rows
 from diffusion_text.errors import UserError
 from diffusion_text.values import one_of, or_null
@@ -16,7 +17,8 @@ class TinyShakespeare(TextDataModule):
     """From the hub (`karpathy/tiny_shakespeare` in its parquet form), or from `dir`: a file, or a folder of input.txt.
 
     Split 90 / 5 / 5 % by contiguous position, as usual; the hub's copy is split so already. With `label` speaker each
-    speech is a text, of which it is known who speaks.
+    speech is a text, of which it is known who speaks, and the speeches of each are split so by themselves: the last
+    plays have speakers of their own.
     """
 
     licence = "public domain"
@@ -38,6 +40,10 @@ class TinyShakespeare(TextDataModule):
     def described(self, split):
         if self.label is None:
             return
-        for paragraph in self.paragraphs(split):
+        speeches: dict[str, list[str]] = {}
+        for paragraph in chain.from_iterable(map(self.paragraphs, SPLITS)):
             if speech := SPEECH.fullmatch(paragraph):
-                yield Described({"speaker": speech[1]}, speech[2])
+                speeches.setdefault(speech[1], []).append(speech[2])
+        for speaker, of_one in speeches.items():
+            for text in of_one[slice(*bounds(len(of_one), split))]:
+                yield Described({"speaker": speaker}, text)

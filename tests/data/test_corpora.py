@@ -176,9 +176,9 @@ def test_of_a_speech_it_is_known_who_speaks(tmp_path):
     file.write_text(speeches * 200, encoding="utf-8")
     corpus = TinyShakespeare("unused", dir=str(tmp_path), label="speaker")
     assert corpus.attributes == {"speaker": ["First Citizen", "ROMEO"]}
-    assert list(corpus.described("train"))[:2] == [
-        ({"speaker": "First Citizen"}, "Speak,\nspeak."), ({"speaker": "ROMEO"}, "Ay me!"),
-    ]  # fmt: skip
+    citizen, romeo = ({"speaker": "First Citizen"}, "Speak,\nspeak."), ({"speaker": "ROMEO"}, "Ay me!")
+    assert [*corpus.described("train")] == [citizen] * 180 + [romeo] * 180
+    assert [*corpus.described("validation")] == [*corpus.described("test")] == [citizen] * 10 + [romeo] * 10
     plain = TinyShakespeare("unused", dir=str(tmp_path))
     assert plain.attributes == {}
     assert plain.digest != corpus.digest
