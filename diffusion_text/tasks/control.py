@@ -21,7 +21,7 @@ from diffusion_text.errors import UserError
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.labels import NGramLabels
 from diffusion_text.models.quality import Quality
-from diffusion_text.shapes import Tokens, Told
+from diffusion_text.shapes import Tokens
 from diffusion_text.storage import write_json, write_text
 from diffusion_text.tasks.session import Session, Wish, stacked
 from diffusion_text.tasks.targets import Target, read_targets
@@ -58,8 +58,9 @@ def is_known(session: Session, target: Target) -> bool:
 
 
 class Control:
-    """Ask for each of the `targets`, `each` times: lines of a .jsonl, or every value by itself. A model that is told
-    conditions is asked at each `guidance`, and where there is a classifier that one leads at each `scale`.
+    """Ask for each of the `targets`, `each` times: lines of a .jsonl, or every value in the test split by itself. A
+    model that is told conditions is asked at each `guidance`, and where there is a classifier that one leads at each
+    `scale`.
 
     Of texts that have a label, which they need not say, a classifier by n-grams tells whether it is the one asked for.
 
@@ -98,10 +99,9 @@ class Control:
             tokens = turned.drawn(turned.sampler, len(asked), what).tokens.cpu()
             evaluations, gradients = cost(turned, what)
             rows[name] = self.row(session, asked, tokens)._replace(evaluations=evaluations, gradients=gradients)
-        chance, described = random.Random(session.seed), wish.told if wish.led is None else wish.led
-        assert described is not None
+        chance = random.Random(session.seed)
         for name, split, same in BESIDE:
-            rows[name] = self.row(session, asked, self.real(session, described, split, same, chance))
+            rows[name] = self.row(session, asked, self.real(session, asked, split, same, chance))
         return rows
 
     def settings(self, session: Session, wish: Wish) -> dict[str, tuple[Session, Wish]]:
@@ -134,7 +134,13 @@ class Control:
                 "classifier leads, sampler.classifier=RUN"
             )
         if self.targets is None:
-            return [*condition.targets()]
+            values = [*condition.targets()]
+            wanted = [target for target in values if fitting(session, target, "test")]
+            if not wanted:
+                raise UserError("no value is in the test split: give what to ask for, task.targets=FILE.jsonl")
+            if missing := len(values) - len(wanted):
+                log.info("Left out %d of %d values, which are in no text of the test split", missing, len(values))
+            return wanted
         wanted = read_targets(self.targets, "task.targets")
         known = [target for target in wanted if is_known(session, target)]
         if not known:
@@ -145,17 +151,15 @@ class Control:
             log.warning("Left out %d of %d targets, which were in no text: %s", len(unknown), len(wanted), unknown)
         return known
 
-    def real(self, session: Session, told: Told, split: str, same: bool, chance: random.Random) -> Tokens:
+    def real(self, session: Session, asked: list[Target], split: str, same: bool, chance: random.Random) -> Tokens:
         """For each target a text of a split that is told all of it, or something else in all of it; an empty text where
         there is none.
         """
-        texts = session.splits[split]
-        known = torch.stack(list(texts["told"]))
-        found = []
-        for target in told:
-            fits = (known == target) if same else (known != target) & (known > 0)
-            places = (fits | (target == 0)).all(1).nonzero().flatten().tolist()
-            found.append(texts[chance.choice(places)]["tokens"] if places else torch.tensor([], dtype=torch.long))
+        texts, places = session.splits[split], {str(target): fitting(session, target, split, same) for target in asked}
+        chosen = [places[str(target)] for target in asked]
+        found = [
+            texts[chance.choice(of_it)]["tokens"] if of_it else torch.tensor([], dtype=torch.long) for of_it in chosen
+        ]
         return pad(found, session.model.text_space.tokenizer.pad_token_id)[0]
 
     def row(self, session: Session, asked: list[Target], tokens: Tokens) -> Row:
@@ -195,6 +199,15 @@ class Control:
         page = render("control.html", {"control": for_page(chart, alone=True)}, name=name, rows=control_table(found))
         write_text(path.with_suffix(".html"), page)
         return path.with_suffix(".html")
+
+
+def fitting(session: Session, target: Target, split: str, same: bool = True) -> list[int]:
+    """Places of a split's texts that are told all of a target, or something else in all of it."""
+    wish, known = session.wish(target), torch.stack(list(session.splits[split]["told"]))
+    asked = wish.told if wish.led is None else wish.led
+    assert asked is not None
+    fits = (known == asked) if same else (known != asked) & (known > 0)
+    return (fits | (asked == 0)).all(1).nonzero().flatten().tolist()
 
 
 def labels(session: Session) -> NGramLabels:

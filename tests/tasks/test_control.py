@@ -136,11 +136,12 @@ def test_targets_may_be_lists_of_tokens_and_those_in_no_text_are_left_out(asked,
         task.wanted(session)
 
 
-def test_every_value_is_asked_for_by_itself(asked):
+def test_every_value_in_the_test_split_is_asked_for_by_itself(asked):
     task, session = asked("task=control")
-    wanted = task.wanted(session)
-    assert len(wanted) == sum(map(len, session.model.condition.named.values.values()))
-    assert {"food": "Italian"} in wanted
+    held = {(name, value) for known, _ in session.corpus.described("test") for name, value in known.items()}
+    assert {pair for target in task.wanted(session) for pair in target.items()} == held
+    assert all(len(target) == 1 for target in task.wanted(session))
+    assert len(held) < sum(map(len, session.model.condition.named.values.values()))
 
 
 @pytest.mark.parametrize(
