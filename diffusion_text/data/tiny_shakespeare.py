@@ -1,6 +1,7 @@
 """tiny_shakespeare: a million characters of the plays."""
 
 import re
+from collections import defaultdict
 from itertools import chain
 
 from diffusion_text.data.base import TextDataModule
@@ -40,10 +41,10 @@ class TinyShakespeare(TextDataModule):
     def described(self, split):
         if self.label is None:
             return
-        speeches: dict[str, list[str]] = {}
+        speeches = defaultdict(list)
         for paragraph in chain.from_iterable(map(self.paragraphs, SPLITS)):
             if speech := SPEECH.fullmatch(paragraph):
-                speeches.setdefault(speech[1], []).append(speech[2])
+                speeches[speech[1]].append(speech[2])
         for speaker, of_one in speeches.items():
             for text in of_one[slice(*bounds(len(of_one), split))]:
                 yield Described({"speaker": speaker}, text)
