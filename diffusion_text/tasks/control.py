@@ -76,7 +76,7 @@ class Control:
     def __init__(
         self,
         targets: str | None = None,
-        guidance: Sequence[float] = (1.0, 2.0, 4.0),
+        guidance: Sequence[float] = (1.0, 1.5, 2.0),
         scale: Sequence[float] = (1.0, 10.0, 100.0),
         each: int = 5,
     ):
