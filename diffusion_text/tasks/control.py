@@ -21,7 +21,7 @@ from diffusion_text.errors import UserError
 from diffusion_text.figures import SAMPLES, Figure
 from diffusion_text.metrics.labels import NGramLabels
 from diffusion_text.models.quality import Quality
-from diffusion_text.shapes import Tokens
+from diffusion_text.shapes import Tokens, Told
 from diffusion_text.storage import write_json, write_text
 from diffusion_text.tasks.session import Session, Wish, stacked
 from diffusion_text.tasks.targets import Target, read_targets
@@ -99,9 +99,9 @@ class Control:
             tokens = turned.drawn(turned.sampler, len(asked), what).tokens.cpu()
             evaluations, gradients = cost(turned, what)
             rows[name] = self.row(session, asked, tokens)._replace(evaluations=evaluations, gradients=gradients)
-        chance = random.Random(session.seed)
+        chance, described = random.Random(session.seed), asked_of(wish)
         for name, split, same in BESIDE:
-            rows[name] = self.row(session, asked, self.real(session, asked, split, same, chance))
+            rows[name] = self.row(session, asked, self.real(session, described, split, same, chance))
         return rows
 
     def settings(self, session: Session, wish: Wish) -> dict[str, tuple[Session, Wish]]:
@@ -134,8 +134,8 @@ class Control:
                 "classifier leads, sampler.classifier=RUN"
             )
         if self.targets is None:
-            values = [*condition.targets()]
-            wanted = [target for target in values if fitting(session, target, "test")]
+            values, told = [*condition.targets()], told_in(session, "test")
+            wanted = [target for target in values if fitting(told, asked_of(session.wish(target)))]
             if not wanted:
                 raise UserError("no value is in the test split: give what to ask for, task.targets=FILE.jsonl")
             if missing := len(values) - len(wanted):
@@ -151,15 +151,14 @@ class Control:
             log.warning("Left out %d of %d targets, which were in no text: %s", len(unknown), len(wanted), unknown)
         return known
 
-    def real(self, session: Session, asked: list[Target], split: str, same: bool, chance: random.Random) -> Tokens:
+    def real(self, session: Session, asked: Told, split: str, same: bool, chance: random.Random) -> Tokens:
         """For each target a text of a split that is told all of it, or something else in all of it; an empty text where
         there is none.
         """
-        texts, places = session.splits[split], {str(target): fitting(session, target, split, same) for target in asked}
-        chosen = [places[str(target)] for target in asked]
-        found = [
-            texts[chance.choice(of_it)]["tokens"] if of_it else torch.tensor([], dtype=torch.long) for of_it in chosen
-        ]
+        texts, known, found = session.splits[split], told_in(session, split), []
+        for target in asked:
+            places = fitting(known, target, same)
+            found.append(texts[chance.choice(places)]["tokens"] if places else torch.tensor([], dtype=torch.long))
         return pad(found, session.model.text_space.tokenizer.pad_token_id)[0]
 
     def row(self, session: Session, asked: list[Target], tokens: Tokens) -> Row:
@@ -201,11 +200,20 @@ class Control:
         return path.with_suffix(".html")
 
 
-def fitting(session: Session, target: Target, split: str, same: bool = True) -> list[int]:
-    """Places of a split's texts that are told all of a target, or something else in all of it."""
-    wish, known = session.wish(target), torch.stack(list(session.splits[split]["told"]))
+def asked_of(wish: Wish) -> Told:
+    """What texts are asked for, a row each: by the classifier where one leads, and otherwise by the model."""
     asked = wish.told if wish.led is None else wish.led
     assert asked is not None
+    return asked
+
+
+def told_in(session: Session, split: str) -> Told:
+    """What each text of a split is told."""
+    return torch.stack(list(session.splits[split]["told"]))
+
+
+def fitting(known: Told, asked: Told, same: bool = True) -> list[int]:
+    """Places of the texts that are told all that is asked for, or something else in all of it."""
     fits = (known == asked) if same else (known != asked) & (known > 0)
     return (fits | (asked == 0)).all(1).nonzero().flatten().tolist()
 
