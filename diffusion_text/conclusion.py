@@ -184,7 +184,7 @@ def look_closely(
         garble.write(some, restored)
         figures["garbled"] = restored.scores
     if control and isinstance(session.model.condition, Attributes):
-        asking = Control(guidance=[1.0, 2.0], each=control)
+        asking = Control(guidance=[1.0, 1.5], each=control)
         rows = asking.measure(session)
         asking.write(session, rows)
         figures["control"] = {name: {"said": row.said, "verbatim": row.verbatim} for name, row in rows.items()}

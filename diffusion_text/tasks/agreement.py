@@ -1,4 +1,4 @@
-"""What several corrections of a text change alike: a majority vote over single edits (Tarnavskyi et al. 2022, §4.2)."""
+"""What several corrections of a text change alike: a majority vote over single edits (Tarnavskyi et al. 2022)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def edits(text: Sequence[int], corrected: Sequence[int]) -> set[Edit]:
     found = set()
     for kind, start, end, first, last in SequenceMatcher(None, text, corrected, autojunk=False).get_opcodes():
         instead = tuple(corrected[first:last])
-        if kind != "equal" and end - start == len(instead):
+        if kind == "replace" and end - start == len(instead):
             found |= {Edit(place, place + 1, (token,)) for place, token in enumerate(instead, start)}
         elif kind != "equal":
             found.add(Edit(start, end, instead))

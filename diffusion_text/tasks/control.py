@@ -151,12 +151,12 @@ class Control:
             log.warning("Left out %d of %d targets, which were in no text: %s", len(unknown), len(wanted), unknown)
         return known
 
-    def real(self, session: Session, asked: Told, split: str, same: bool, chance: random.Random) -> Tokens:
+    def real(self, session: Session, told: Told, split: str, same: bool, chance: random.Random) -> Tokens:
         """For each target a text of a split that is told all of it, or something else in all of it; an empty text where
         there is none.
         """
         texts, known, found = session.splits[split], told_in(session, split), []
-        for target in asked:
+        for target in told:
             places = fitting(known, target, same)
             found.append(texts[chance.choice(places)]["tokens"] if places else torch.tensor([], dtype=torch.long))
         return pad(found, session.model.text_space.tokenizer.pad_token_id)[0]

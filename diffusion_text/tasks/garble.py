@@ -22,12 +22,10 @@ from diffusion_text.models.text_diffusion import TextDiffusion
 from diffusion_text.shapes import Latents, Mask, Tokens
 from diffusion_text.tasks.agreement import agreed
 from diffusion_text.tasks.comparison import alone, chrf, word_error_rate
-from diffusion_text.tasks.corrector import Corrector
+from diffusion_text.tasks.corrector import Corrector, Ids
 from diffusion_text.tasks.session import Session, Wish
 from diffusion_text.tracking.terminal import console
 from diffusion_text.values import listed, number, one_of, share, whole
-
-Ids = list[int]
 
 
 class Repair(NamedTuple):
@@ -91,11 +89,10 @@ class Garble:
         if isinstance(session.model, TextDiffusion):
             reread = plain(session, session.model.reader.decode(x_0, mask))
             texts["do nothing"] = space.to_text(reread)
-        if isinstance(session.model.condition, Garbled):
-            drawn = plain(session, self.rewrite(session, tokens, token_mask))
-        else:
-            drawn = plain(session, self.denoise(session, x_0, mask))
-        texts |= {name: space.to_text(them) for name, them in self.chosen(spoilt, drawn, reread).items()}
+        told = isinstance(session.model.condition, Garbled)
+        drawn = self.rewrite(session, tokens, token_mask) if told else self.denoise(session, x_0, mask)
+        chosen = self.chosen(spoilt, plain(session, drawn), reread)
+        texts |= {name: space.to_text(them) for name, them in chosen.items()}
         if "corrector" not in session.made:
             session.made["corrector"] = Corrector(session.judge, space.tokenizer)
         texts["by n-grams"] = space.to_text([session.made["corrector"](text, garbling) for text in spoilt])
