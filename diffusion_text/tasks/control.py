@@ -77,7 +77,7 @@ class Control:
         self,
         targets: str | None = None,
         guidance: Sequence[float] = (1.0, 1.5, 2.0),
-        scale: Sequence[float] = (1.0, 10.0, 100.0),
+        scale: Sequence[float] = (10.0, 30.0, 100.0),
         each: int = 5,
     ):
         self.targets = or_null(words, targets, "task.targets")
