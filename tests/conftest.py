@@ -81,6 +81,14 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:The '.*_dataloader' does not have many workers:UserWarning")
 
 
+LONG = ("composition", "distributed", "docs", "end_to_end", "failures", "faults")
+
+
+def pytest_collection_modifyitems(items):
+    """The long files first, so that others fill up the time beside them."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+
+
 WORDS = ["apple", "river", "stone", "cloud", "light", "green", "seven", "table", "horse", "paper", "music", "north"]
 
 

@@ -148,19 +148,29 @@ def wait_for(condition, seconds):
 
 COMMANDS = {
     "sbatch": """
-        export SLURM_JOB_ID=$$ SLURM_JOB_NAME=train SLURM_JOB_NODELIST=localhost SLURM_JOB_NUM_NODES=1 SLURM_NNODES=1
-        export SLURM_NTASKS_PER_NODE=$(sed -n 's/^#SBATCH --ntasks-per-node=//p' "$1")
-        SLURM_NTASKS=$SLURM_NTASKS_PER_NODE sh "$1" > /dev/null 2>&1 &
-        echo "Submitted batch job $SLURM_JOB_ID"
+        tasks=$(sed -n 's/^#SBATCH --ntasks-per-node=//p' "$1")
+        export SLURM_NTASKS=$tasks SLURM_NTASKS_PER_NODE=$tasks
+        export SLURM_JOB_NAME=train SLURM_JOB_NODELIST=localhost SLURM_JOB_NUM_NODES=1 SLURM_NNODES=1
+        sh -c 'export SLURM_JOB_ID=$$; exec sh "$0"' "$1" > /dev/null 2>&1 &
+        echo "Submitted batch job $!"
     """,
     "srun": """
-        while [ "$1" != "$PYTHON" ]; do shift; done
+        while [ "$1" != "$PYTHON" ]; do
+            if [ "$1" = --error ]; then log=$2; fi
+            shift
+        done
         for task in $(seq 0 $((SLURM_NTASKS - 1))); do
-            SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" &
+            SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" \
+                2> "$(echo "$log" | sed "s/%j/$SLURM_JOB_ID/g; s/%t/$task/")" &
         done
         wait
     """,
-    "sacct": "echo 'JobID|State|NodeList'",
+    "sacct": """
+        echo 'JobID|State|NodeList'
+        for job; do
+            case $job in *[!0-9]*) ;; *) kill -0 "$job" || echo "$job|COMPLETED|localhost" ;; esac
+        done
+    """,
 }
 
 
