@@ -161,7 +161,7 @@ COMMANDS = {
         done
         for task in $(seq 0 $((SLURM_NTASKS - 1))); do
             SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" \
-                2> "$(echo "$log" | sed "s/%j/$SLURM_JOB_ID/g; s/%t/$task/")" &
+                > "$(echo "$log" | sed "s/%j/$SLURM_JOB_ID/g; s/%t/$task/")" 2>&1 &
         done
         wait
     """,
