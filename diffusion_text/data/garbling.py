@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from diffusion_text.data.tokens import TextReader
@@ -34,9 +37,9 @@ class Garbling(NamedTuple):
     ) -> list[list[int]]:
         """The tokens that stand in place of each."""
         if self.how == "shuffle":
-            new = TextReader(tokenizer).ids(" ".join(self.shuffle(tokenizer.decode(ids).split(), chance)))
-            last = len(ids) - 1
-            return [new[place : None if place == last else place + 1] for place in range(len(ids))]
+            words = tokenizer.decode(ids).split()
+            order = self.order(len(words), chance)
+            return realigned(ids, TextReader(tokenizer).ids(" ".join(words[i] for i in order)), order, tokenizer)
         instead = {
             "drop": lambda token: [],
             "repeat": lambda token: [token, token],
@@ -44,10 +47,31 @@ class Garbling(NamedTuple):
         }[self.how]
         return [instead(token) if chance.random() < self.rate else [token] for token in ids]
 
-    def shuffle(self, words: list[str], chance: random.Random) -> list[str]:
-        """A share of the words, each moved back by less than the window."""
-        keys = [i + (chance.uniform(0, self.window) if chance.random() < self.rate else 0) for i in range(len(words))]
-        return [word for _, word in sorted(zip(keys, words, strict=True), key=lambda pair: pair[0])]
+    def order(self, words: int, chance: random.Random) -> list[int]:
+        """The words' old places in their new order: a share of them is moved back by less than the window."""
+        keys = [i + (chance.uniform(0, self.window) if chance.random() < self.rate else 0) for i in range(words)]
+        return sorted(range(words), key=keys.__getitem__)
+
+
+def realigned(
+    ids: Sequence[int], new: Sequence[int], order: Sequence[int], tokenizer: PreTrainedTokenizerBase
+) -> list[list[int]]:
+    """The new tokens that stand in place of each old one: by their places in the shortest stretches of words that are
+    the same ones before and after, so that a line break which is lost puts nothing behind it out of place.
+    """
+    ends = [int(place == furthest) for place, furthest in enumerate(accumulate(order, max))]
+    stretches = [0, *accumulate(ends[:-1])]
+
+    def stretches_of(tokens: Sequence[int]) -> list[int]:
+        words = (len(tokenizer.decode(tokens[: place + 1]).split()) for place in range(len(tokens)))
+        return [stretches[min(max(word, 1), len(order)) - 1] for word in accumulate(words, max)]
+
+    old, instead, taken = stretches_of(ids), [list[int]() for _ in ids], Counter[int]()
+    for token, stretch in zip(new, stretches_of(new), strict=True):
+        place = min(bisect_left(old, stretch) + taken[stretch], bisect_right(old, stretch) - 1)
+        instead[max(place, 0)].append(token)
+        taken[stretch] += 1
+    return instead
 
 
 def counted(each: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
