@@ -63,8 +63,7 @@ def realigned(
     stretches = [0, *accumulate(ends[:-1])]
 
     def stretches_of(tokens: Sequence[int]) -> list[int]:
-        words = (len(tokenizer.decode(tokens[: place + 1]).split()) for place in range(len(tokens)))
-        return [stretches[min(max(word, 1), len(order)) - 1] for word in accumulate(words, max)]
+        return [stretches[min(word, len(order) - 1)] for word in words_of(tokens, tokenizer)]
 
     old, instead, taken = stretches_of(ids), [list[int]() for _ in ids], Counter[int]()
     for token, stretch in zip(new, stretches_of(new), strict=True):
@@ -72,6 +71,21 @@ def realigned(
         instead[max(place, 0)].append(token)
         taken[stretch] += 1
     return instead
+
+
+def words_of(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The number of each token's word; white space is of the word before it, or of the first."""
+
+    def begun(start: int, end: int) -> int:
+        return len(tokenizer.decode(ids[start:end]).split())
+
+    numbers, number, start, known = [], -1, 0, 0
+    for place in range(len(ids)):
+        if (words := begun(start, place + 1)) > known:
+            number += words - known
+            start, known = place, begun(place, place + 1)
+        numbers.append(max(number, 0))
+    return numbers
 
 
 def counted(each: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
